@@ -1,0 +1,57 @@
+//! What one call carries besides its message: deadline, token, ids, trace, and how far its request has gone. It knows
+//! neither gRPC nor the cloud.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+/// The context of one call. It travels by reference, and nobody amends it but [`Progress`].
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The moment by which the caller has its answer.
+    pub(crate) deadline: Instant,
+    /// The caller's own IAM token, marked sensitive.
+    pub(crate) token: Option<HeaderValue>,
+    /// The id under which caller, gateway and cloud log this call.
+    pub(crate) request_id: HeaderValue,
+    /// The trace that this call is a part of.
+    pub(crate) trace: Trace,
+    /// How far the request to the cloud has gone.
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// W3C trace context, passed on as it came.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    /// `traceparent`
+    pub(crate) parent: Option<HeaderValue>,
+    /// `tracestate`, only beside a `traceparent`
+    pub(crate) state: Option<HeaderValue>,
+}
+
+/// Whether a request is with the cloud whose answer has not come yet.
+///
+/// Whoever drops a call midway (deadline, shutdown) learns from this what to tell the caller.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicBool);
+
+impl Progress {
+    /// The request leaves: from here on the cloud may have acted on it.
+    pub(crate) fn sent(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The cloud has turned the request away, so nothing is under way any more.
+    pub(crate) fn settled(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the cloud may have acted without our knowing.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,114 @@
+//! The commands, and how they end. What a command does is the business of its module.
+
+mod attach;
+mod client;
+mod demo;
+mod emulator;
+mod flags;
+mod health;
+mod present;
+mod serve;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use self::flags::Flags;
+use crate::config::{Environment, Faults};
+
+/// gRPC sidecar for the certificate operations of Huawei Cloud's API gateway (ROMA Connect APIC)
+#[derive(Debug, Parser)]
+#[command(name = "apig-grpc-gateway", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(Flags),
+    /// Run an emulated cloud and the gateway, and show what calls look like
+    Demo(demo::Options),
+    /// Run the emulator of the cloud's API alone
+    Emulator(emulator::Options),
+    /// Bind a certificate to domain names, through a gateway
+    Attach(attach::Options),
+    /// Ask a gateway whether it serves; for container probes
+    Health(health::Options),
+    /// Read the configuration, name every fault, show the result with secrets masked
+    Check(Flags),
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration is wrong: exit code 2.
+    Config(Faults),
+    /// Anything else: exit code 1.
+    Other(String),
+    /// The command has said so itself: exit code 1.
+    Told,
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Does what the command line asks for.
+pub fn run(environment: Environment<'_>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(fault) => {
+            let _ = fault.print();
+            return ExitCode::from(u8::try_from(fault.exit_code()).unwrap_or(2));
+        }
+    };
+    // One thread: a call waits far more than it works, and sharing work among threads costs twice the processor time.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => return fail(&format!("can't start: {fault}")),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(flags) => serve::run(flags, environment).await,
+            Command::Demo(options) => demo::run(options).await,
+            Command::Emulator(options) => emulator::run(options).await,
+            Command::Attach(options) => attach::run(options, environment).await,
+            Command::Health(options) => health::run(options).await,
+            Command::Check(flags) => check(flags, environment),
+        }
+    });
+    // A file read that hangs must not keep the program alive.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Told) => ExitCode::FAILURE,
+        Err(Failure::Other(text)) => fail(&text),
+        Err(Failure::Config(faults)) => {
+            let _ = fail(&format!("the configuration can't be used:\n{faults}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "apig-grpc-gateway: {text}");
+    ExitCode::FAILURE
+}
+
+fn check(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
+    let config = flags.load(environment)?;
+    write!(io::stdout(), "{}", config.describe())?;
+    Ok(())
+}
+
+/// Whether answers may have colour.
+fn colour() -> bool {
+    io::stdout().is_terminal()
+}

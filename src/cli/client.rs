@@ -1,0 +1,34 @@
+//! A connection to a gateway, for the commands that call one.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use super::Failure;
+
+/// Help for `--target`.
+pub(super) const TARGET: &str = "The gateway: http://host:port or unix:/path";
+
+/// Connects to `http://host:port`, `host:port` or `unix:/path`.
+pub(super) async fn connect(target: &str, timeout: Duration) -> Result<Channel, Failure> {
+    let uri = if target.contains("://") || target.starts_with("unix:") {
+        target.to_owned()
+    } else {
+        format!("http://{target}")
+    };
+    let fault = |what: String| Failure::Other(format!("{target}: {what}"));
+    let endpoint = Endpoint::from_shared(uri).map_err(|_| fault("must be http://host:port or unix:/path".into()))?;
+    endpoint
+        .connect_timeout(timeout)
+        .connect()
+        .await
+        .map_err(|error| fault(format!("can't connect: {}", causes(&error))))
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
+    }
+    deepest.to_string()
+}

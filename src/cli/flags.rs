@@ -1,0 +1,78 @@
+//! The settings as flags, and the way from there to a configuration.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+
+use super::Failure;
+use crate::config::{Config, Environment, Faults, SETTINGS, Sources};
+
+/// What was typed.
+#[derive(Debug, Clone)]
+pub(super) struct Flags {
+    config: Option<PathBuf>,
+    values: BTreeMap<&'static str, String>,
+}
+
+impl Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("PATH")
+            .value_parser(value_parser!(PathBuf))
+            .help("A TOML file with settings [env: APIG_GATEWAY_CONFIG]");
+        let settings = SETTINGS.iter().filter(|setting| !setting.secret).map(|setting| {
+            let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+            Arg::new(setting.key).long(setting.key).value_name(setting.value).help(format!(
+                "{} [env: {}]{default}",
+                setting.help,
+                setting.variable()
+            ))
+        });
+        let secrets = SETTINGS
+            .iter()
+            .filter(|setting| setting.secret)
+            .map(|setting| format!("  {}\n          {}", setting.variable(), setting.help))
+            .collect::<Vec<_>>()
+            .join("\n");
+        command
+            .arg(config)
+            .args(settings)
+            .after_help(format!("Environment only:\n{secrets}\n\nA flag beats the environment beats the file."))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let values = SETTINGS
+            .iter()
+            .filter(|setting| !setting.secret)
+            .filter_map(|setting| Some((setting.key, matches.get_one::<String>(setting.key)?.clone())))
+            .collect();
+        Ok(Self { config: matches.get_one("config").cloned(), values })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Flags {
+    /// Reads the environment and the file, and makes a configuration of all three.
+    pub(super) fn load(self, environment: Environment<'_>) -> Result<Config, Failure> {
+        let path = self.config.or_else(|| environment("APIG_GATEWAY_CONFIG").map(PathBuf::from));
+        let file = match path {
+            None => None,
+            Some(path) => Some(fs::read_to_string(&path).map_err(|fault| {
+                Failure::Config(Faults(vec![format!("config can't be read from {}: {fault}", path.display())]))
+            })?),
+        };
+        let sources = Sources { flags: self.values, environment: Some(environment), file };
+        Config::load(sources).map_err(Failure::Config)
+    }
+}

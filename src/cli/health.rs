@@ -1,0 +1,39 @@
+//! `health`: asks a gateway through `grpc.health.v1`, for container and Kubernetes probes.
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use clap::Args;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::{Failure, client};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[arg(long, help = client::TARGET, default_value = "http://127.0.0.1:50051")]
+    target: String,
+    /// What to ask for: liveness, readiness, the full name of a service, or nothing for the gateway as a whole
+    #[arg(long, default_value = "")]
+    service: String,
+    /// How long to wait, in seconds
+    #[arg(long, default_value_t = 3)]
+    timeout: u32,
+}
+
+pub(super) async fn run(options: Options) -> Result<(), Failure> {
+    let timeout = Duration::from_secs(options.timeout.into());
+    let check = async {
+        let channel = client::connect(&options.target, timeout).await?;
+        let request = HealthCheckRequest { service: options.service };
+        let answer = HealthClient::new(channel).check(request).await;
+        answer.map_err(|status| Failure::Other(format!("{}: {}", options.target, status.message())))
+    };
+    let answer = tokio::time::timeout(timeout, check)
+        .await
+        .map_err(|_| Failure::Other(format!("no answer within {} s", options.timeout)))??;
+    let status = answer.into_inner().status();
+    writeln!(io::stdout(), "{}", status.as_str_name())?;
+    if status == ServingStatus::Serving { Ok(()) } else { Err(Failure::Told) }
+}

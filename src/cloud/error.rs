@@ -1,0 +1,43 @@
+//! Why a call to the cloud failed, as far as it matters to what the caller is told and whether a repeat is safe.
+
+use http::StatusCode;
+
+use super::refusal::Refusal;
+
+/// A call that did not end with the cloud's documented success.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The cloud said no.
+    Refused(Box<Refusal>),
+    /// The cloud said no to a credential that this gateway holds: the operator's to mend.
+    CredentialsRefused(Box<Refusal>),
+    /// The caller must bring a token and brought none. Nothing was sent.
+    TokenMissing,
+    /// No connection: nothing was sent.
+    Unreachable(String),
+    /// The connection broke after the request had left: the outcome is unknown.
+    ConnectionLost(String),
+    /// An answer that is no HTTP: the outcome is unknown.
+    Garbled(String),
+    /// A redirect, which is never followed.
+    Redirected { status: StatusCode, request_id: Option<String> },
+    /// A status below 400 that the operation does not document, such as a login page's 200.
+    Unexpected { status: StatusCode, content_type: Option<String>, request_id: Option<String> },
+    /// A value of the request would leave its place in the path; validation must not let it come here.
+    UnsafeRequest(&'static str),
+}
+
+impl Error {
+    /// The cloud's id for the request, if it answered with one.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refusal) | Self::CredentialsRefused(refusal) => refusal.request_id.as_deref(),
+            Self::Redirected { request_id, .. } | Self::Unexpected { request_id, .. } => request_id.as_deref(),
+            Self::TokenMissing
+            | Self::Unreachable(_)
+            | Self::ConnectionLost(_)
+            | Self::Garbled(_)
+            | Self::UnsafeRequest(_) => None,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! An answer that is not success becomes a [`Refusal`]: kind, error code, message, ids. Every shape of body that the
+//! cloud's SDKs accept is read, and any other body still gives the kind from the HTTP status. It knows no gRPC.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::catalogue::{self, Kind, Plane, Processed, Row};
+
+/// The longest message that reaches a caller: with its percent-encoding and the details, the answer still fits the
+/// 8 KiB of header space that gRPC clients give by default.
+const MOST_MESSAGE: usize = 1024;
+
+/// The longest wait that a `Retry-After` may ask for; longer is no hint to a program any more.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// What the cloud said when it did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The cloud's error code, if the body has one.
+    pub(crate) code: Option<String>,
+    /// The cloud's message, masked and cut; ours if the body has none.
+    pub(crate) message: String,
+    /// The cloud's id for the request.
+    pub(crate) request_id: Option<String>,
+    /// An opaque text that IAM can decode.
+    pub(crate) encoded_authorization_message: Option<String>,
+    /// How long the cloud asks to wait.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// Reads an answer. `body` is what was read of the body, whole or not.
+    pub(crate) fn read(status: u16, request_id: Option<String>, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let text = text.trim_start_matches('\u{feff}').trim();
+        let found = serde_json::from_str::<Value>(text).ok().map(Body::read).unwrap_or_default();
+        Self {
+            status,
+            message: match (&found.message, &found.code) {
+                (Some(message), _) => cut(&mask_access_keys(message), MOST_MESSAGE),
+                (None, Some(code)) => format!("the cloud answered {status} {code} without a message"),
+                (None, None) => without_message(status, text),
+            },
+            code: found.code,
+            request_id: request_id.or(found.request_id),
+            encoded_authorization_message: found.encoded_authorization_message,
+            retry_after: retry_after.map(|wait| wait.min(LONGEST_WAIT)),
+        }
+    }
+
+    /// What the catalogue knows of the code.
+    pub(crate) fn row(&self) -> Option<&'static Row> {
+        self.code.as_deref().and_then(|code| catalogue::find(code, self.status))
+    }
+
+    /// What the refusal means: by the catalogue, else by the HTTP status.
+    pub(crate) fn kind(&self) -> Kind {
+        self.row().map_or_else(|| by_status(self.status, self.code.is_some()), |row| row.kind)
+    }
+
+    /// Whether the request has been acted on: by the catalogue, else by the HTTP status.
+    pub(crate) fn processed(&self) -> Processed {
+        self.row().map_or_else(
+            || match self.status {
+                429 | 503 => Processed::No,
+                400..=499 => Processed::Yes,
+                _ => Processed::Unknown,
+            },
+            |row| row.processed,
+        )
+    }
+
+    /// The layer that refused, where that is known.
+    pub(crate) fn plane(&self) -> Option<Plane> {
+        self.row().map(|row| row.plane)
+    }
+
+    /// How long to wait before a repeat, if waiting helps: as the cloud asks, else as the catalogue advises.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        let by_status = matches!(self.status, 429 | 503).then_some(Duration::from_secs(1));
+        self.retry_after.or_else(|| self.row().map_or(by_status, |row| row.wait))
+    }
+
+    /// The parameters that the message names, as in `parameterName:domain_id`.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.message.split("parameterName:").skip(1).filter_map(|rest| {
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || "_.-[]".contains(c))).unwrap_or(rest.len());
+            let name = rest.get(..end).unwrap_or_default().trim_end_matches('.');
+            (1..=128).contains(&name.len()).then_some(name)
+        })
+    }
+}
+
+/// What a status means when nothing better is known.
+fn by_status(status: u16, has_code: bool) -> Kind {
+    match status {
+        400 => Kind::InvalidArgument,
+        401 => Kind::Unauthenticated,
+        403 => Kind::PermissionDenied,
+        404 => Kind::NotFound,
+        409 => Kind::Aborted,
+        412 => Kind::FailedPrecondition,
+        429 => Kind::ResourceExhausted,
+        501 => Kind::Unimplemented,
+        502 | 503 => Kind::Unavailable,
+        504 => Kind::DeadlineExceeded,
+        // The service refuses what it understands; without its code, the request did not reach a server that does.
+        400..=499 if has_code => Kind::InvalidArgument,
+        _ => Kind::Internal,
+    }
+}
+
+/// What a body says of an error.
+#[derive(Debug, Default)]
+struct Body {
+    code: Option<String>,
+    message: Option<String>,
+    request_id: Option<String>,
+    encoded_authorization_message: Option<String>,
+}
+
+impl Body {
+    /// The names that the cloud and its IAM use: at the top, or one object down.
+    const PAIRS: [(&str, &str); 3] = [("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")];
+
+    fn read(json: Value) -> Self {
+        let Value::Object(top) = json else { return Self::default() };
+        let inner = || top.values().filter_map(Value::as_object);
+        let (code, message) = Self::pair(&top).or_else(|| inner().find_map(Self::pair)).unwrap_or_default();
+        let text = |name: &str, most: usize| {
+            std::iter::once(&top).chain(inner()).find_map(|object| short(object.get(name)?, most))
+        };
+        Self {
+            code,
+            message,
+            request_id: text("request_id", 128),
+            encoded_authorization_message: text("encoded_authorization_message", 16 * 1024),
+        }
+    }
+
+    /// Code and message of one object. One of the two is enough, so that a body cut down to a code keeps it.
+    fn pair(object: &Map<String, Value>) -> Option<(Option<String>, Option<String>)> {
+        Self::PAIRS.iter().find_map(|(code, message)| {
+            let code = object.get(*code).and_then(|value| short(value, 64)).filter(|code| is_code(code));
+            let message = object.get(*message).and_then(Value::as_str).map(str::to_owned);
+            (code.is_some() || message.is_some()).then_some((code, message))
+        })
+    }
+}
+
+/// A short text; Keystone's codes are numbers.
+fn short(value: &Value, most: usize) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    ((1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
+}
+
+fn is_code(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn without_message(status: u16, body: &str) -> String {
+    if body.is_empty() {
+        return format!("the cloud answered {status} without a body");
+    }
+    // Enough to recognise whose page it is; mark-up and line breaks would not survive a terminal.
+    let glimpse: String = body.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
+    let glimpse = glimpse.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!(
+        "the cloud answered {status} with a body that is no error object: {}",
+        cut(&mask_access_keys(&glimpse), 200)
+    )
+}
+
+/// Cuts at a character boundary, and shows it.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let kept = (0..=most - '…'.len_utf8()).rev().find_map(|end| text.get(..end)).unwrap_or_default();
+    format!("{kept}…")
+}
+
+/// Masks an access key id: the cloud's texts have it as `ak:<id>` and as `ak <id> not exist`.
+fn mask_access_keys(text: &str) -> Cow<'_, str> {
+    const MASK: &str = "***";
+    let lower = text.to_ascii_lowercase();
+    let mut masked = String::new();
+    let mut copied = 0;
+    for (start, _) in lower.match_indices("ak") {
+        let starts_word =
+            !lower.get(..start).is_some_and(|before| before.ends_with(|c: char| c.is_ascii_alphanumeric()));
+        let Some(rest) = lower.get(start + 2..) else { continue };
+        let separator = rest.len() - rest.trim_start_matches([':', '=', ' ', '"']).len();
+        let rest = rest.get(separator..).unwrap_or_default();
+        let length = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let follows = rest.get(length..).unwrap_or_default();
+        let mark = lower.get(start + 2..start + 2 + separator).unwrap_or_default();
+        // After a mere space it is a key id only when it looks like one: `ak not exist` names none.
+        let names_key = length > 0
+            && separator > 0
+            && (mark.contains([':', '=']) || follows.starts_with(" not exist") || length >= 16);
+        if starts_word && names_key && start >= copied {
+            let begin = start + 2 + separator;
+            masked.push_str(text.get(copied..begin).unwrap_or_default());
+            masked.push_str(MASK);
+            copied = begin + length;
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    masked.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(masked)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! A message and its binding become verb, path and JSON body. The bindings are generated from the .proto, so no
+//! operation's path or fields are written here; and nothing here sends anything.
+
+use bytes::Bytes;
+use http::{Method as Verb, StatusCode};
+
+use crate::{pb, validate::is_safe_segment};
+
+/// A request message with the REST form that its method's `google.api.http` option gives it.
+pub(crate) trait Operation: serde::Serialize {
+    /// What the method answers.
+    type Response: Default;
+    /// The full name of the method, as in a gRPC path.
+    const METHOD: &'static str;
+    /// The verb.
+    const VERB: Verb;
+    /// Whether the fields outside the path travel as a JSON body.
+    const HAS_BODY: bool;
+    /// The one status that means success.
+    const SUCCESS: StatusCode;
+    /// The path, segment by segment.
+    fn path(&self) -> impl Iterator<Item = Segment<'_>>;
+}
+
+/// One segment of an operation's path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Segment<'a> {
+    /// Written in the .proto as it is.
+    Literal(&'static str),
+    /// Filled from a field of the request.
+    Field { name: &'static str, value: &'a str },
+    /// The segment that tells the API families apart.
+    Family,
+}
+
+include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+
+/// What fills the places of a path that the request leaves open.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// `apic` or `apigw`.
+    pub(crate) family: &'static str,
+    /// For requests without a `project_id`.
+    pub(crate) default_project: Option<String>,
+}
+
+/// A request's REST form.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// The path, from its first slash on.
+    pub(crate) path: String,
+    /// The JSON.
+    pub(crate) body: Option<Bytes>,
+}
+
+/// A field's value would not stay in its path segment. Validation refuses such requests; this is the second lock.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnsafeSegment(pub(crate) &'static str);
+
+/// Writes the REST form of a request.
+///
+/// # Errors
+///
+/// [`UnsafeSegment`] names the field whose value can't be a path segment.
+pub(crate) fn form<O: Operation>(request: &O, place: &Place) -> Result<Form, UnsafeSegment> {
+    let mut path = String::with_capacity(160);
+    for segment in request.path() {
+        path.push('/');
+        path.push_str(match segment {
+            Segment::Literal(text) => text,
+            Segment::Family => place.family,
+            Segment::Field { name, value } => {
+                let value = match &place.default_project {
+                    Some(project) if value.is_empty() && name == "project_id" => project,
+                    _ => value,
+                };
+                if !is_safe_segment(value) {
+                    return Err(UnsafeSegment(name));
+                }
+                value
+            }
+        });
+    }
+    let body = O::HAS_BODY.then(|| {
+        let json = serde_json::to_vec(request).expect("messages hold strings, booleans and numbers, and no maps");
+        Bytes::from(json)
+    });
+    Ok(Form { path, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    fn place() -> Place {
+        Place { family: "apic", default_project: Some("default".into()) }
+    }
+
+    fn documented() -> pb::AttachDomainsRequest {
+        pb::AttachDomainsRequest {
+            project_id: "73d69ae0cfcf460190522d06b60f05ad".into(),
+            certificate_id: "a27be832f2e9441c8127fe48e3b5ac67".into(),
+            domains: vec![pb::AttachOrDetachDomainInfo {
+                domain: "apigtest.xxx.com".into(),
+                instance_ids: vec![
+                    "f0fa1789-3b76-433b-a787-9892951c620e".into(),
+                    "7d39549681c54d968ec2910da9da95cd".into(),
+                ],
+                verified_client_certificate_enabled: None,
+            }],
+        }
+    }
+
+    #[test]
+    fn the_documented_example_has_the_documented_form() {
+        let form = form(&documented(), &place()).unwrap();
+        assert_eq!(
+            form.path,
+            "/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67/domains/attach"
+        );
+        assert_eq!(
+            form.body.unwrap(),
+            concat!(
+                r#"{"domains":[{"domain":"apigtest.xxx.com","instance_ids":["#,
+                r#""f0fa1789-3b76-433b-a787-9892951c620e","7d39549681c54d968ec2910da9da95cd"]}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_dedicated_gateway_has_its_own_segment_and_an_open_project_takes_the_default() {
+        let request = pb::AttachDomainsRequest { project_id: String::new(), ..documented() };
+        let form = form(&request, &Place { family: "apigw", ..place() }).unwrap();
+        assert!(form.path.starts_with("/v2/default/apigw/certificates/"), "{}", form.path);
+    }
+
+    #[test]
+    fn an_id_that_would_climb_makes_no_path() {
+        let request = pb::AttachDomainsRequest { certificate_id: "..".into(), ..documented() };
+        assert_eq!(form(&request, &place()).unwrap_err(), UnsafeSegment("certificate_id"));
+    }
+
+    fn domains() -> impl Strategy<Value = pb::AttachOrDetachDomainInfo> {
+        (".{1,40}", vec("[a-f0-9-]{1,36}", 0..4), option::of(any::<bool>())).prop_map(
+            |(domain, instance_ids, verify)| pb::AttachOrDetachDomainInfo {
+                domain,
+                instance_ids,
+                verified_client_certificate_enabled: verify,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_json_says_what_the_message_says_and_no_more(domains in vec(domains(), 1..8)) {
+            let request = pb::AttachDomainsRequest { domains: domains.clone(), ..documented() };
+            let sent: Value = serde_json::from_slice(&form(&request, &place()).unwrap().body.unwrap()).unwrap();
+            let expected: Vec<Value> = domains.into_iter().map(|entry| {
+                let mut object = Map::new();
+                object.insert("domain".into(), entry.domain.into());
+                if !entry.instance_ids.is_empty() {
+                    object.insert("instance_ids".into(), entry.instance_ids.into());
+                }
+                if let Some(verify) = entry.verified_client_certificate_enabled {
+                    object.insert("verified_client_certificate_enabled".into(), verify.into());
+                }
+                object.into()
+            }).collect();
+            prop_assert_eq!(sent, json!({ "domains": expected }));
+        }
+    }
+}

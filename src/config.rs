@@ -1,0 +1,265 @@
+//! Flags, environment and file become a [`Config`] that can't be wrong; every fault is found before anything starts. It
+//! opens no socket, and its faults name keys, never values.
+
+mod read;
+mod settings;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use reqwest::Url;
+
+use self::read::Reader;
+pub use self::settings::{SETTINGS, Setting};
+use crate::{
+    cloud::Place,
+    credentials::{self, parse_token},
+    http,
+    server::{self, Address},
+    telemetry::LogFormat,
+    validate::is_safe_segment,
+};
+
+/// Everything that a gateway needs to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The gateway itself.
+    pub gateway: server::Settings,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: String,
+    /// What `check` shows: each setting with where it came from.
+    given: Vec<(&'static Setting, Option<Given>)>,
+}
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Flag,
+    Environment,
+    File,
+}
+
+/// A value as it was given.
+#[derive(Clone, PartialEq, Eq)]
+struct Given {
+    text: String,
+    source: Source,
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Given(_, {:?})", self.source)
+    }
+}
+
+/// Everything that is wrong with a configuration, a sentence each.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<String>);
+
+impl std::fmt::Display for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Looks an environment variable up.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What was written, before anyone knows whether it makes sense.
+#[derive(Default)]
+pub struct Sources<'a> {
+    /// The flags, by key.
+    pub flags: BTreeMap<&'static str, String>,
+    /// Looks a variable up; tests bring their own.
+    pub environment: Option<Environment<'a>>,
+    /// The text of the configuration file.
+    pub file: Option<String>,
+}
+
+impl std::fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("flags", &self.flags.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Makes a configuration of what was written: a flag beats the environment beats the file.
+    ///
+    /// # Errors
+    ///
+    /// All faults at once: unknown keys, values that make no sense, settings that need one another.
+    pub fn load(sources: Sources<'_>) -> Result<Self, Faults> {
+        let mut read = Reader::new(sources);
+        let family = read.one_of("api-family", &["apic", "apigw"]).unwrap_or("apic");
+        let base = upstream(&mut read, family);
+        let upstream = base.map(|base| http::Settings {
+            base,
+            proxy: read.text("upstream-proxy").and_then(|text| read.check("upstream-proxy", base_url(&text))),
+            extra_roots: read.file("upstream-ca"),
+            connect_timeout: read.duration("connect-timeout"),
+            idle_timeout: read.duration("upstream-idle-timeout"),
+        });
+        let default_project = read.text("project-id");
+        if default_project.as_deref().is_some_and(|id| !is_safe_segment(id)) {
+            read.fault("project-id", "must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~");
+        }
+        let credentials = credentials(&mut read);
+        let place = Place { family, default_project };
+        let gateway = gateway(&mut read, upstream, credentials, place);
+        let log_format = match read.one_of("log-format", &["text", "json"]) {
+            Some("text") => LogFormat::Text,
+            Some(_) => LogFormat::Json,
+            None => LogFormat::by_terminal(),
+        };
+        let log_level = read.text("log-level").unwrap_or_default();
+        if log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+            read.fault("log-level", "must be error, warn, info, debug, trace, or a filter of them");
+        }
+        let (given, faults) = read.finish();
+        match gateway {
+            Some(gateway) if faults.is_empty() => Ok(Self { gateway, log_format, log_level, given }),
+            _ => Err(Faults(faults)),
+        }
+    }
+
+    /// How log lines look, and from which level on.
+    pub fn logs(&self) -> (LogFormat, &str) {
+        (self.log_format, &self.log_level)
+    }
+
+    /// The configuration as a file that would give it, secrets masked, with where each value came from.
+    pub fn describe(&self) -> String {
+        let line = |(setting, given): &(&'static Setting, Option<Given>)| {
+            let key = setting.file_key();
+            match given {
+                None => match setting.default {
+                    Some(default) => format!("{key} = \"{default}\"  # default"),
+                    None => format!("# {key} is not set"),
+                },
+                Some(given) => {
+                    let value = if setting.secret { "***" } else { &given.text };
+                    let source = match given.source {
+                        Source::Flag => format!("--{}", setting.key),
+                        Source::Environment => setting.variable(),
+                        Source::File => "file".to_owned(),
+                    };
+                    format!("{key} = {}  # {source}", toml::Value::from(value))
+                }
+            }
+        };
+        self.given.iter().map(|setting| line(setting) + "\n").collect()
+    }
+}
+
+/// The base URL: `upstream`, or the host that `region` gives.
+fn upstream(read: &mut Reader<'_>, family: &str) -> Option<Url> {
+    let region = read.text("region");
+    if region.as_deref().is_some_and(|region| !is_region(region)) {
+        read.fault("region", "must be the id of a region, as in cn-north-4");
+        return None;
+    }
+    match (read.text("upstream"), region) {
+        (Some(text), _) => read.check("upstream", base_url(&text)),
+        (None, Some(region)) => {
+            let service = if family == "apigw" { "apig" } else { "roma" };
+            let host = if region == "eu-west-101" { "myhuaweicloud.eu" } else { "myhuaweicloud.com" };
+            read.check("region", base_url(&format!("https://{service}.{region}.{host}")))
+        }
+        (None, None) => {
+            read.fault("upstream", "is required, or region");
+            None
+        }
+    }
+}
+
+fn is_region(text: &str) -> bool {
+    (1..=40).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+fn base_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "must be an absolute URL")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("must begin with http:// or https://");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or a password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or a fragment");
+    }
+    Ok(url)
+}
+
+fn credentials(read: &mut Reader<'_>) -> Option<credentials::Settings> {
+    let kind = read.one_of("credentials", &["passthrough", "token"])?;
+    let token = read.text("token");
+    let file = read.text("token-file").map(PathBuf::from);
+    match (kind, token, file) {
+        ("passthrough", None, None) => Some(credentials::Settings::Passthrough),
+        ("passthrough", ..) => {
+            read.fault("credentials", "is passthrough, but a token is given: set it to token, or take the token away");
+            None
+        }
+        (_, Some(_), Some(_)) => {
+            read.fault("token-file", "and token are both given; one is enough");
+            None
+        }
+        (_, Some(token), None) => read.check("token", parse_token(&token)).map(credentials::Settings::Token),
+        (_, None, Some(path)) => read
+            .check("token-file", credentials::read_token(&path))
+            .map(|token| credentials::Settings::TokenFile(path, token)),
+        (_, None, None) => {
+            read.fault("credentials", "is token, but neither APIG_GATEWAY_TOKEN nor token-file is given");
+            None
+        }
+    }
+}
+
+fn gateway(
+    read: &mut Reader<'_>,
+    upstream: Option<http::Settings>,
+    credentials: Option<credentials::Settings>,
+    place: Place,
+) -> Option<server::Settings> {
+    let listen = read.text("listen").unwrap_or_default();
+    let listen = read.check("listen", Address::parse(&listen));
+    let admin_listen = read.text("admin-listen").filter(|text| text != "off");
+    if let Some(text) = &admin_listen
+        && !matches!(Address::parse(text), Ok(Address::Tcp(_)))
+    {
+        read.fault("admin-listen", "must be host:port, or off");
+    }
+    let connection = server::Limits {
+        handshake_timeout: read.duration("handshake-timeout"),
+        keep_alive_interval: read.duration("keep-alive-interval"),
+        keep_alive_timeout: read.duration("keep-alive-timeout"),
+    };
+    let max_connections = read.number("max-connections", 1..=1_000_000);
+    let max_concurrency = read.number("max-concurrency", 1..=1_000_000);
+    let max_message_size = read.size("max-message-size", 1024..=64 * 1024 * 1024);
+    let timeout = read.duration("timeout");
+    let drain_delay = read.duration_or_zero("drain-delay");
+    let drain_timeout = read.duration("drain-timeout");
+    let require_instance_ids = read.one_of("require-instance-ids", &["true", "false"]) == Some("true");
+    // Only here, so that every setting has been read and its faults noted.
+    Some(server::Settings {
+        upstream: upstream?,
+        credentials: credentials?,
+        place,
+        listen: listen?,
+        admin_listen,
+        connection,
+        max_connections,
+        max_concurrency,
+        max_message_size,
+        timeout,
+        drain_delay,
+        drain_timeout,
+        require_instance_ids,
+    })
+}
+
+#[cfg(test)]
+mod tests;

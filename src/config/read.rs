@@ -1,0 +1,179 @@
+//! Reads values out of the sources, and collects what is wrong with them.
+
+use std::{collections::BTreeMap, fmt::Display, fs, ops::RangeInclusive, time::Duration};
+
+use super::{Given, SETTINGS, Setting, Source, Sources};
+
+/// The given values, and the faults so far.
+pub(super) struct Reader<'a> {
+    sources: Sources<'a>,
+    file: BTreeMap<String, String>,
+    faults: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(mut sources: Sources<'a>) -> Self {
+        let mut faults = Vec::new();
+        let file = sources.file.take().map(|text| file_values(&text, &mut faults)).unwrap_or_default();
+        Self { sources, file, faults }
+    }
+
+    /// What was given for a setting, by the strongest source.
+    fn given(&self, setting: &Setting) -> Option<Given> {
+        let flag = self.sources.flags.get(setting.key).cloned().map(|text| Given { text, source: Source::Flag });
+        let variable = || {
+            let text = self.sources.environment?(&setting.variable())?;
+            Some(Given { text, source: Source::Environment })
+        };
+        let file = || {
+            let text = self.file.get(&setting.file_key())?.clone();
+            Some(Given { text, source: Source::File })
+        };
+        flag.or_else(variable).or_else(file)
+    }
+
+    /// The value as text, or its default.
+    pub(super) fn text(&self, key: &'static str) -> Option<String> {
+        let setting = find(key);
+        self.given(setting).map(|given| given.text).or_else(|| setting.default.map(str::to_owned))
+    }
+
+    /// Notes a fault, with where the value came from.
+    pub(super) fn fault(&mut self, key: &'static str, what: impl Display) {
+        let setting = find(key);
+        let source = match self.given(setting).map(|given| given.source) {
+            Some(Source::Flag) => format!(" (--{key})"),
+            Some(Source::Environment) => format!(" ({})", setting.variable()),
+            Some(Source::File) => " (file)".to_owned(),
+            None => String::new(),
+        };
+        self.faults.push(format!("{key}{source} {what}"));
+    }
+
+    /// Keeps what is right, notes what is wrong.
+    pub(super) fn check<T, E: Display>(&mut self, key: &'static str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|what| self.fault(key, what)).ok()
+    }
+
+    pub(super) fn one_of(&mut self, key: &'static str, choices: &[&'static str]) -> Option<&'static str> {
+        let text = self.text(key)?;
+        let found = choices.iter().find(|choice| **choice == text).copied();
+        if found.is_none() {
+            self.fault(key, format_args!("must be one of {}", choices.join(", ")));
+        }
+        found
+    }
+
+    /// A time longer than none.
+    pub(super) fn duration(&mut self, key: &'static str) -> Duration {
+        let duration = self.duration_or_zero(key);
+        if duration.is_zero() && !self.faults.iter().any(|fault| fault.starts_with(&format!("{key} "))) {
+            self.fault(key, "must be longer than 0s");
+        }
+        duration
+    }
+
+    pub(super) fn duration_or_zero(&mut self, key: &'static str) -> Duration {
+        let text = self.text(key).unwrap_or_default();
+        let duration = parse_duration(&text).ok_or("must be a time such as 250ms, 30s or 5m, at most 24h");
+        self.check(key, duration).unwrap_or_default()
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<usize>) -> usize {
+        let number = self.text(key).and_then(|text| text.parse().ok());
+        self.in_range(key, number, range, "a whole number")
+    }
+
+    pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<usize>) -> usize {
+        let size = self.text(key).and_then(|text| parse_size(&text));
+        self.in_range(key, size, range, "a size such as 64KiB or 4MiB")
+    }
+
+    fn in_range(
+        &mut self,
+        key: &'static str,
+        number: Option<usize>,
+        range: RangeInclusive<usize>,
+        what: &str,
+    ) -> usize {
+        match number {
+            Some(number) if range.contains(&number) => number,
+            _ => {
+                self.fault(key, format_args!("must be {what} from {} to {}", range.start(), range.end()));
+                *range.start()
+            }
+        }
+    }
+
+    /// The content of the file that a setting names.
+    pub(super) fn file(&mut self, key: &'static str) -> Option<Vec<u8>> {
+        let path = self.text(key)?;
+        self.check(key, fs::read(path).map_err(|fault| format!("can't be read: {fault}")))
+    }
+
+    /// Every setting with what was given for it, and all faults.
+    pub(super) fn finish(self) -> (Vec<(&'static Setting, Option<Given>)>, Vec<String>) {
+        let given = SETTINGS.iter().map(|setting| (setting, self.given(setting))).collect();
+        (given, self.faults)
+    }
+}
+
+fn find(key: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.key == key).expect("config asks only for what the table has")
+}
+
+fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String> {
+    let table = match text.parse::<toml::Table>() {
+        Ok(table) => table,
+        Err(fault) => {
+            // The parser's own display quotes the line, which may hold a secret.
+            let line =
+                fault.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
+            faults.push(format!("the file is no TOML: line {line}: {}", fault.message()));
+            return BTreeMap::new();
+        }
+    };
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        if !SETTINGS.iter().any(|setting| setting.file_key() == key) {
+            faults.push(format!("{key} (file) is no setting"));
+            continue;
+        }
+        match value {
+            toml::Value::String(text) => values.insert(key, text),
+            toml::Value::Integer(number) => values.insert(key, number.to_string()),
+            toml::Value::Boolean(truth) => values.insert(key, truth.to_string()),
+            _ => {
+                faults.push(format!("{key} (file) must be a string, a whole number, true or false"));
+                None
+            }
+        };
+    }
+    values
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let (digits, unit) = text.split_at_checked(unit)?;
+    let number: u64 = digits.parse().ok()?;
+    let duration = match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        _ => return None,
+    };
+    (duration <= Duration::from_secs(24 * 3600)).then_some(duration)
+}
+
+fn parse_size(text: &str) -> Option<usize> {
+    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at_checked(unit)?;
+    let number: usize = digits.parse().ok()?;
+    number.checked_mul(match unit {
+        "" => 1,
+        "KiB" => 1024,
+        "MiB" => 1024 * 1024,
+        _ => return None,
+    })
+}

@@ -1,0 +1,82 @@
+//! The settings: one table from which flags, variables, file keys, help and the README's table come.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// The name, as the flag has it.
+    pub key: &'static str,
+    /// What the value looks like.
+    pub value: &'static str,
+    /// The value when none is given.
+    pub default: Option<&'static str>,
+    /// What it means, in one line.
+    pub help: &'static str,
+    /// Never a flag, never shown.
+    pub secret: bool,
+}
+
+impl Setting {
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("APIG_GATEWAY_{}", self.file_key().to_ascii_uppercase())
+    }
+
+    /// The key in the configuration file.
+    pub fn file_key(&self) -> String {
+        self.key.replace('-', "_")
+    }
+}
+
+const fn set(key: &'static str, value: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
+    Setting { key, value, default, help, secret: false }
+}
+
+/// Every setting, in the order in which people meet them.
+pub const SETTINGS: &[Setting] = &[
+    set("listen", "ADDRESS", Some("127.0.0.1:50051"), "Where to serve gRPC: host:port or unix:/path"),
+    set(
+        "admin-listen",
+        "ADDRESS",
+        Some("127.0.0.1:9464"),
+        "Where to serve /livez, /readyz and /metrics: host:port, or off",
+    ),
+    set("upstream", "URL", None, "Base URL of the cloud's API; required unless region is given"),
+    set("region", "REGION", None, "A region of the cloud, as in cn-north-4: gives upstream its usual host name"),
+    set("api-family", "FAMILY", Some("apic"), "apic (ROMA Connect) or apigw (dedicated API Gateway)"),
+    set("project-id", "ID", None, "The project for calls that name none"),
+    set(
+        "credentials",
+        "KIND",
+        Some("passthrough"),
+        "passthrough (each caller brings x-auth-token) or token (the gateway holds one)",
+    ),
+    Setting {
+        key: "token",
+        value: "TOKEN",
+        default: None,
+        help: "The IAM token, for credentials = token; never a flag",
+        secret: true,
+    },
+    set("token-file", "PATH", None, "A file with the IAM token, for credentials = token; read again when it changes"),
+    set("timeout", "DURATION", Some("30s"), "Deadline of calls that bring none, and the most that a call may ask for"),
+    set("max-concurrency", "NUMBER", Some("1024"), "Calls in progress; past it UNAVAILABLE, reason OVERLOADED"),
+    set("max-message-size", "SIZE", Some("4MiB"), "The largest request message"),
+    set(
+        "require-instance-ids",
+        "BOOL",
+        Some("false"),
+        "Refuse domains without instance_ids, which act on every instance",
+    ),
+    set("max-connections", "NUMBER", Some("1000"), "Connections on the gRPC port; more are closed at once"),
+    set("handshake-timeout", "DURATION", Some("5s"), "Time for a peer to greet before it is dropped"),
+    set("keep-alive-interval", "DURATION", Some("30s"), "How often a silent peer is asked whether it is there"),
+    set("keep-alive-timeout", "DURATION", Some("10s"), "How long its answer may take"),
+    set("connect-timeout", "DURATION", Some("5s"), "Time for a connection to the cloud, TLS included"),
+    set("upstream-idle-timeout", "DURATION", Some("30s"), "How long an idle connection to the cloud is kept"),
+    set("upstream-ca", "PATH", None, "PEM certificates to trust for the cloud besides the platform's"),
+    set("upstream-proxy", "URL", None, "HTTP proxy towards the cloud; the environment's proxies are never used"),
+    set("drain-delay", "DURATION", Some("0s"), "After SIGTERM, how long new connections are still accepted"),
+    set("drain-timeout", "DURATION", Some("25s"), "How long calls in progress may take to end after that"),
+    set("log-format", "FORMAT", None, "text or json; by default text on a terminal, else json"),
+    set("log-level", "LEVEL", Some("info"), "error, warn, info, debug or trace"),
+];

@@ -1,0 +1,116 @@
+use super::*;
+
+fn load(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: Option<&str>) -> Result<Config, Faults> {
+    let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    Config::load(Sources {
+        flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+        environment: Some(&lookup),
+        file: file.map(str::to_owned),
+    })
+}
+
+fn faults(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: Option<&str>) -> Vec<String> {
+    load(flags, variables, file).err().map(|faults| faults.0).unwrap_or_default()
+}
+
+const UPSTREAM: (&str, &str) = ("upstream", "https://cloud.example");
+
+#[test]
+fn a_flag_beats_the_environment_beats_the_file() {
+    let file = Some("timeout = \"1s\"\nmax_concurrency = 1\nmax_connections = 1\n");
+    let variables = [("APIG_GATEWAY_TIMEOUT", "2s"), ("APIG_GATEWAY_MAX_CONCURRENCY", "2")];
+    let config = load(&[UPSTREAM, ("timeout", "3s")], &variables, file).unwrap();
+    assert_eq!(config.gateway.timeout, std::time::Duration::from_secs(3));
+    assert_eq!(config.gateway.max_concurrency, 2);
+    assert_eq!(config.gateway.max_connections, 1);
+}
+
+#[test]
+fn every_fault_is_named_at_once() {
+    let found = faults(
+        &[("timeout", "soon"), ("listen", "nowhere"), ("max-concurrency", "0")],
+        &[("APIG_GATEWAY_CREDENTIALS", "magic"), ("APIG_GATEWAY_PROJECT_ID", "a/b")],
+        Some("colour = 'red'\ndrain_delay = 1.5\n"),
+    );
+    assert_eq!(
+        found,
+        [
+            "colour (file) is no setting",
+            "drain_delay (file) must be a string, a whole number, true or false",
+            "upstream is required, or region",
+            "project-id (APIG_GATEWAY_PROJECT_ID) must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~",
+            "credentials (APIG_GATEWAY_CREDENTIALS) must be one of passthrough, token",
+            "listen (--listen) must be host:port or unix:/path",
+            "max-concurrency (--max-concurrency) must be a whole number from 1 to 1000000",
+            "timeout (--timeout) must be a time such as 250ms, 30s or 5m, at most 24h",
+        ]
+    );
+}
+
+#[test]
+fn a_region_gives_the_usual_host() {
+    let host = |flags: &[(&'static str, &str)]| load(flags, &[], None).unwrap().gateway.upstream.base.to_string();
+    assert_eq!(host(&[("region", "cn-north-4")]), "https://roma.cn-north-4.myhuaweicloud.com/");
+    assert_eq!(
+        host(&[("region", "cn-north-4"), ("api-family", "apigw")]),
+        "https://apig.cn-north-4.myhuaweicloud.com/"
+    );
+    assert_eq!(host(&[("region", "eu-west-101")]), "https://roma.eu-west-101.myhuaweicloud.eu/");
+    assert_eq!(host(&[("region", "cn-north-4"), UPSTREAM]), "https://cloud.example/");
+    for odd in ["evil.example/", "cn north", "CN", "", "a@b"] {
+        assert_eq!(
+            faults(&[("region", odd)], &[], None),
+            ["region (--region) must be the id of a region, as in cn-north-4"]
+        );
+    }
+}
+
+#[test]
+fn an_upstream_is_a_plain_base_url() {
+    for odd in ["cloud.example", "ftp://cloud.example", "https://u:p@cloud.example", "https://c/?a=b", "https://c/#f"] {
+        assert_eq!(faults(&[("upstream", odd)], &[], None).len(), 1, "{odd}");
+    }
+    assert_eq!(faults(&[("upstream", "http://127.0.0.1:8080/prefix/")], &[], None), Vec::<String>::new());
+}
+
+#[test]
+fn a_token_comes_from_the_environment_or_a_file_and_only_when_it_is_wanted() {
+    let token = ("APIG_GATEWAY_TOKEN", "canary");
+    let wanted = ("credentials", "token");
+    assert!(matches!(
+        load(&[UPSTREAM, wanted], &[token], None).unwrap().gateway.credentials,
+        credentials::Settings::Token(_)
+    ));
+    assert_eq!(faults(&[UPSTREAM, wanted], &[], None).len(), 1);
+    assert_eq!(faults(&[UPSTREAM], &[token], None).len(), 1);
+    assert_eq!(faults(&[UPSTREAM, wanted, ("token-file", "/f")], &[token], None).len(), 1);
+    let missing = faults(&[UPSTREAM, wanted, ("token-file", "/no/such/file")], &[], None);
+    assert!(missing[0].starts_with("token-file (--token-file) can't be read: "), "{missing:?}");
+}
+
+#[test]
+fn secrets_never_show() {
+    let token = ("APIG_GATEWAY_TOKEN", "canary-1");
+    let config = load(&[UPSTREAM, ("credentials", "token")], &[token], None).unwrap();
+    assert!(!format!("{config:?}").contains("canary"));
+    assert!(!config.describe().contains("canary"));
+    assert!(config.describe().contains("token = \"***\"  # APIG_GATEWAY_TOKEN\n"));
+    let broken = faults(&[], &[("APIG_GATEWAY_TOKEN", "canary 2")], Some("token = \"canary-3\nx"));
+    assert!(!broken.join("\n").contains("canary"), "{broken:?}");
+}
+
+#[test]
+fn the_description_is_a_file_that_gives_the_same_configuration() {
+    let config = load(&[UPSTREAM, ("timeout", "3s"), ("project-id", "p")], &[], None).unwrap();
+    let again = load(&[], &[], Some(&config.describe())).unwrap();
+    assert_eq!(again.gateway.timeout, config.gateway.timeout);
+    assert_eq!(again.gateway.upstream.base, config.gateway.upstream.base);
+    assert_eq!(again.gateway.place.default_project.as_deref(), Some("p"));
+}
+
+#[test]
+fn every_default_is_a_value_that_the_setting_takes() {
+    let flags: Vec<_> =
+        SETTINGS.iter().filter_map(|setting| Some((setting.key, setting.default?))).chain([UPSTREAM]).collect();
+    assert_eq!(faults(&flags, &[], None), Vec::<String>::new());
+}

@@ -1,0 +1,202 @@
+//! Plays the cloud: its certificate API, its front gateway and its token API, on one plaintext
+//! port. It does not know the gateway: it is a second reading of the cloud's documents and shares
+//! no code with the client, because shared code would agree with its own mistakes.
+//!
+//! What the documents say is done as they say it. What they leave open, something has to be done
+//! about all the same: the comment beside each such place says that the choice is ours. An
+//! emulator that agrees with the gateway proves only that they read the documents alike.
+//!
+//! ```text
+//! emulator          the port, the paths, the number and the log line of every request
+//!   certificates    attach domains, list attached domains
+//!     body          the body of an attachment, held to its form
+//!     binding       what is bound where
+//!   iam             the token API
+//!   token           which tokens there are, and what each allows
+//!   world           what exists; its consistency; its summary
+//!   domain_name     the documented patterns
+//!   answer          how each part of the cloud spells a refusal
+//! ```
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::HeaderValue;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use self::answer::Refusal;
+use self::binding::Bindings;
+use self::token::Tokens;
+
+pub use self::world::{World, WorldError};
+
+mod answer;
+mod binding;
+mod body;
+mod certificates;
+mod domain_name;
+mod iam;
+#[cfg(test)]
+mod tests;
+mod token;
+mod world;
+
+/// The front gateway takes bodies up to "12 MB"; that the unit is binary is our reading.
+const MAX_BODY: usize = 12 * 1024 * 1024;
+
+/// The family of the API: ROMA Connect and the dedicated gateway differ in this segment alone.
+const FAMILIES: [&str; 2] = ["apic", "apigw"];
+
+/// An emulated cloud that listens on its port and waits to be [run](Emulator::run).
+///
+/// It speaks HTTP/1.1, and HTTP/2 to those who know it in advance.
+pub struct Emulator {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    cloud: Shared,
+}
+
+type Shared = Arc<Cloud>;
+
+/// What the handlers share.
+struct Cloud {
+    world: World,
+    tokens: Tokens,
+    bindings: Mutex<Bindings>,
+    clock: Clock,
+}
+
+/// The time of day, as an argument: tokens can end in a test that does not wait for it.
+type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
+
+impl Cloud {
+    fn bindings(&self) -> MutexGuard<'_, Bindings> {
+        // A panic elsewhere leaves the bindings whole: they change in one step.
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Emulator {
+    /// Opens the port; port 0 takes any free one. Connections wait until [`Emulator::run`].
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be listened on: taken, not allowed, not of this host.
+    pub async fn bind(listen: SocketAddr, world: World) -> io::Result<Self> {
+        Self::bind_with_clock(listen, world, Box::new(SystemTime::now)).await
+    }
+
+    async fn bind_with_clock(listen: SocketAddr, world: World, clock: Clock) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let local_addr = listener.local_addr()?;
+        let tokens = Tokens::of(&world);
+        let cloud = Arc::new(Cloud { world, tokens, bindings: Mutex::default(), clock });
+        Ok(Self { listener, local_addr, cloud })
+    }
+
+    /// The address that it listens on, with the port it was given.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown` resolves, then returns at once.
+    ///
+    /// Idle connections are closed in passing. One that is in the middle of a request is left to
+    /// its own task, which ends with the request or with the runtime.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        // Answers are small and whole: holding them back to fill a packet only adds delay.
+        let listener = self.listener.tap_io(|stream| {
+            if let Err(fault) = stream.set_nodelay(true) {
+                tracing::debug!(%fault, "connection keeps its delay");
+            }
+        });
+        let serving = axum::serve(listener, router(self.cloud)).with_graceful_shutdown(async {
+            // An error is the sender going away, which means the same.
+            let _ = stopped.await;
+        });
+        tokio::select! {
+            _ = serving.into_future() => {}
+            () = shutdown => {}
+        }
+        // Tells the connections, of which nobody waits for the end.
+        drop(stop);
+    }
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+fn router(cloud: Shared) -> Router {
+    let tokens = post(iam::issue_token).layer(middleware::map_response(trace_id));
+    let mut router = Router::new().route("/v3/auth/tokens", tokens);
+    for family in FAMILIES {
+        let certificate = format!("/v2/{{project_id}}/{family}/certificates/{{certificate_id}}");
+        router = router
+            .route(&format!("{certificate}/domains/attach"), post(certificates::attach_domains))
+            .route(&format!("{certificate}/attached-domains"), get(certificates::list_attached_domains));
+    }
+    router
+        .fallback(async || Refusal::unknown_path())
+        .method_not_allowed_fallback(async || Refusal::unknown_path())
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        // Outermost, so that no answer escapes without its number and its line in the log.
+        .layer(middleware::from_fn(account_for))
+        .with_state(cloud)
+}
+
+/// Numbers the answer, writes the refusal that it may stand for, and logs the request.
+///
+/// The number is the cloud's own even when the request brings one; what the real cloud does with
+/// that is not documented.
+async fn account_for(request: Request, next: Next) -> Response {
+    let request_id = fresh_id();
+    let method = request.method().clone();
+    let uri = request.uri().clone();
+
+    let mut answer = next.run(request).await;
+    let refusal = answer.extensions_mut().remove::<Refusal>();
+    if let Some(refusal) = &refusal {
+        answer = refusal.write(&request_id, std::mem::take(answer.headers_mut()));
+    }
+    answer.headers_mut().insert("x-request-id", header_value(&request_id));
+
+    tracing::info!(
+        %method,
+        path = uri.path(),
+        status = answer.status().as_u16(),
+        request_id,
+        error_code = refusal.as_ref().and_then(Refusal::code),
+        "answered"
+    );
+    answer
+}
+
+/// IAM gives its answers a number of its own besides.
+async fn trace_id(mut answer: Response) -> Response {
+    answer.headers_mut().insert("x-iam-trace-id", header_value(&fresh_id()));
+    answer
+}
+
+/// 32 hexadecimal digits, the form of every id that the documents show.
+fn fresh_id() -> String {
+    Uuid::now_v7().simple().to_string()
+}
+
+fn header_value(id: &str) -> HeaderValue {
+    HeaderValue::from_str(id).expect("hexadecimal digits fit into a header")
+}

@@ -1,0 +1,179 @@
+//! Answers the two certificate operations: attach domains, and list what is attached. It does not
+//! know how tokens come about, nor what a binding takes.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::answer::Refusal;
+use super::token::no_permission;
+use super::world::{Domain, Fault};
+use super::{Shared, body};
+
+/// Project and certificate, as the path gives them.
+pub(super) struct Place {
+    project: String,
+    certificate: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Place {
+    type Rejection = Refusal;
+
+    /// The router lets an empty segment through and one that does not decode to UTF-8. Neither
+    /// can be an id, so the path is not one of ours.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        match path {
+            Ok(Path((project, certificate))) if !project.is_empty() && !certificate.is_empty() => {
+                Ok(Self { project, certificate })
+            }
+            _ => Err(Refusal::unknown_path()),
+        }
+    }
+}
+
+/// `POST /v2/{project_id}/{family}/certificates/{certificate_id}/domains/attach`
+pub(super) async fn attach_domains(
+    State(cloud): State<Shared>,
+    Place { project, certificate }: Place,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    // The front gateway measures the body; that it does so before it looks at the token is ours.
+    let body = body?;
+    let grant = cloud.tokens.check(&headers, &project, (cloud.clock)())?;
+    if !grant.may_attach {
+        return Err(no_permission());
+    }
+    let entries = body::read(&headers, &body)?;
+    let certificate = cloud
+        .world
+        .certificate(&project, &certificate)
+        .ok_or_else(|| Refusal::service(StatusCode::NOT_FOUND, "APIG.3025", "The certificate does not exist."))?;
+    let attach = || cloud.bindings().attach(&cloud.world, certificate, &entries);
+    match cloud.world.fault(&certificate.id) {
+        None => attach().map(|()| StatusCode::NO_CONTENT.into_response()),
+        Some(fault) => {
+            if fault.processed
+                && let Err(refusal) = attach()
+            {
+                tracing::debug!(error_code = refusal.code(), "fault hides a refusal");
+            }
+            Ok(fault_answer(fault))
+        }
+    }
+}
+
+fn fault_answer(fault: &Fault) -> Response {
+    let mut answer = fault.body.clone().into_response();
+    *answer.status_mut() = fault.status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().extend(fault.headers.clone());
+    answer
+}
+
+/// Which part of the list is asked for.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    #[serde(default)]
+    offset: i64,
+    #[serde(default)]
+    limit: i64,
+    url_domain: Option<String>,
+}
+
+impl Page {
+    fn offset(&self) -> usize {
+        usize::try_from(self.offset).unwrap_or(0)
+    }
+
+    /// 20 unless more than nothing is asked for, and 500 at most: documented for the dedicated
+    /// gateway, taken for both families here.
+    fn limit(&self) -> usize {
+        match usize::try_from(self.limit) {
+            Err(_) | Ok(0) => 20,
+            Ok(limit) => limit.min(500),
+        }
+    }
+
+    /// Whether the filter lets a domain through. Exact or fuzzy is not documented: here a part of
+    /// the name is enough, so that a caller who relies on an exact match finds out.
+    fn wants(&self, domain: &Domain) -> bool {
+        self.url_domain.as_ref().is_none_or(|part| domain.name.contains(part))
+    }
+}
+
+#[derive(Serialize)]
+struct Attached<'a> {
+    size: usize,
+    total: usize,
+    bound_domains: Vec<Row<'a>>,
+}
+
+/// A domain on an instance. The ports of the dedicated gateway are optional and left out.
+#[derive(Serialize)]
+struct Row<'a> {
+    url_domain: &'a str,
+    id: &'a str,
+    status: u8,
+    min_ssl_version: &'static str,
+    is_http_redirect_to_https: bool,
+    verified_client_certificate_enabled: bool,
+    ssl_id: &'a str,
+    ssl_name: &'a str,
+    api_group_id: &'a str,
+    api_group_name: &'a str,
+    instance_id: &'a str,
+}
+
+/// Status 3 of a domain: its CNAME is resolved.
+const RESOLVED: u8 = 3;
+
+/// `GET /v2/{project_id}/{family}/certificates/{certificate_id}/attached-domains`
+///
+/// Any user of the project may list. A certificate that does not exist has nothing attached:
+/// the operation documents no 404. The order is that of the world; the documents name none.
+pub(super) async fn list_attached_domains(
+    State(cloud): State<Shared>,
+    Place { project, certificate }: Place,
+    headers: HeaderMap,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    cloud.tokens.check(&headers, &project, (cloud.clock)())?;
+    let Query(page) = page?;
+
+    let mut rows = Vec::new();
+    if let Some(certificate) = cloud.world.certificate(&project, &certificate) {
+        let bindings = cloud.bindings();
+        for domain in cloud.world.domains(&project).filter(|domain| page.wants(domain)) {
+            for instance in &domain.instances {
+                let Some(binding) = bindings.at(&domain.id, instance) else { continue };
+                if binding.certificate != certificate.id {
+                    continue;
+                }
+                rows.push(Row {
+                    url_domain: &domain.name,
+                    id: &domain.id,
+                    status: RESOLVED,
+                    min_ssl_version: "TLSv1.1",
+                    is_http_redirect_to_https: false,
+                    verified_client_certificate_enabled: binding.verifies_clients,
+                    ssl_id: &certificate.id,
+                    ssl_name: &certificate.name,
+                    api_group_id: &domain.group_id,
+                    api_group_name: &domain.group_name,
+                    instance_id: instance,
+                });
+            }
+        }
+    }
+    let total = rows.len();
+    let bound_domains: Vec<Row<'_>> = rows.into_iter().skip(page.offset()).take(page.limit()).collect();
+    Ok(Json(Attached { size: bound_domains.len(), total, bound_domains }).into_response())
+}

@@ -1,0 +1,102 @@
+//! Listing what is attached.
+
+use super::*;
+
+async fn three_attached() -> Running {
+    let cloud = running().await;
+    let domains = json!([{ "domain": "www.example.com" }, { "domain": "api.example.com" }]);
+    assert_eq!(cloud.attach(CERTIFICATE, domains).await.status, 204);
+    cloud
+}
+
+#[tokio::test]
+async fn a_row_has_every_required_field_of_a_domain_on_an_instance() {
+    let cloud = running().await;
+    assert_eq!(cloud.attach(WITH_CA, json!([{ "domain": "api.example.com" }])).await.status, 204);
+    let answer = cloud.list(WITH_CA, "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "size": 1,
+            "total": 1,
+            "bound_domains": [{
+                "url_domain": "api.example.com",
+                "id": "b05d8f2a6c714e93a7e4d1c9f8063b5e",
+                "status": 3,
+                "min_ssl_version": "TLSv1.1",
+                "is_http_redirect_to_https": false,
+                "verified_client_certificate_enabled": true,
+                "ssl_id": WITH_CA,
+                "ssl_name": "example_com_with_ca",
+                "api_group_id": "92f4b6d08a3e4c71b5d9e0f7a1c8263d",
+                "api_group_name": "storefront",
+                "instance_id": FIRST,
+            }],
+        })
+    );
+}
+
+#[tokio::test]
+async fn offset_and_limit_choose_a_page_and_total_counts_them_all() {
+    let cloud = three_attached().await;
+    let page = cloud.list(CERTIFICATE, "?offset=1&limit=1").await.json();
+    assert_eq!((&page["size"], &page["total"]), (&json!(1), &json!(3)));
+    assert_eq!(page["bound_domains"][0]["instance_id"], SECOND);
+}
+
+#[tokio::test]
+async fn a_page_out_of_bounds_is_brought_within_them() {
+    let cloud = three_attached().await;
+    for query in ["?offset=-1&limit=0", "?limit=-5", "?limit=1000"] {
+        assert_eq!(cloud.list(CERTIFICATE, query).await.json()["size"], 3, "{query}");
+    }
+    assert_eq!(cloud.list(CERTIFICATE, "?offset=9").await.json()["bound_domains"], json!([]));
+}
+
+#[tokio::test]
+async fn a_limit_that_is_no_number_is_refused() {
+    let cloud = running().await;
+    let answer = cloud.list(CERTIFICATE, "?limit=many").await;
+    assert_eq!((answer.status, &answer.json()["error_code"]), (400, &json!("APIG.2000")));
+}
+
+#[tokio::test]
+async fn a_part_of_the_name_filters_the_list() {
+    let cloud = three_attached().await;
+    let page = cloud.list(CERTIFICATE, "?url_domain=api.").await.json();
+    assert_eq!((&page["total"], &page["bound_domains"][0]["url_domain"]), (&json!(1), &json!("api.example.com")));
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_exist_has_an_empty_list() {
+    let cloud = running().await;
+    let answer = cloud.list("0123456789abcdef0123456789abcdef", "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json(), json!({ "size": 0, "total": 0, "bound_domains": [] }));
+}
+
+#[tokio::test]
+async fn whoever_may_not_attach_may_still_list() {
+    let cloud = three_attached().await;
+    let path = format!("/v2/{PROJECT}/apigw/certificates/{CERTIFICATE}/attached-domains");
+    let answer = send(cloud.request(Method::GET, &path).header("X-Auth-Token", AUDITOR)).await;
+    assert_eq!((answer.status, &answer.json()["total"]), (200, &json!(3)));
+}
+
+#[tokio::test]
+async fn the_list_is_behind_the_same_tokens() {
+    let cloud = running().await;
+    let get = |project: &str| {
+        let path = format!("/v2/{project}/apic/certificates/{CERTIFICATE}/attached-domains");
+        cloud.request(Method::GET, &path)
+    };
+    let missing = "Incorrect IAM authentication information: x-auth-token not found";
+    send(get(PROJECT)).await.is_front(401, "APIG.0301", missing);
+    let unknown = "Incorrect token or token resolution failed.";
+    send(get(PROJECT).header("X-Auth-Token", "unknown")).await.is_service(401, "APIG.1002", unknown);
+    let expired = "The token must be updated.";
+    send(get(PROJECT).header("X-Auth-Token", "demo-expired-token")).await.is_front(401, "APIG.0307", expired);
+    let forbidden = "No permissions to request this method";
+    send(get(OTHER_PROJECT).header("X-Auth-Token", OPERATOR)).await.is_service(403, "APIG.1005", forbidden);
+}

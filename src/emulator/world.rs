@@ -1,0 +1,239 @@
+//! Holds what exists in the emulated cloud: projects, users, instances, certificates, domains. It
+//! does not know what happens to them, nor that there is a network.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::time::SystemTime;
+
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use super::token::Grant;
+
+mod consistency;
+mod summary;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything that exists in an emulated cloud when it starts.
+///
+/// It is written in TOML; `world.toml`, beside this module, is the world of the documented
+/// example and explains every table. A `World` is consistent: whatever it refers to is in it.
+///
+/// ```
+/// use apig_grpc_gateway::emulator::World;
+///
+/// let world = World::from_toml(
+///     r#"
+///     [[projects]]
+///     id = "73d69ae0cfcf460190522d06b60f05ad"
+///     name = "cn-north-4"
+///     "#,
+/// )?;
+/// assert!(world.to_string().contains("cn-north-4"));
+/// # Ok::<(), apig_grpc_gateway::emulator::WorldError>(())
+/// ```
+#[derive(Debug)]
+pub struct World(Tables);
+
+/// Why a text does not describe a world: every fault that was found in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorldError {
+    faults: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Tables {
+    projects: Vec<Project>,
+    users: Vec<User>,
+    tokens: Vec<FixedToken>,
+    instances: Vec<Instance>,
+    certificates: Vec<Certificate>,
+    domains: Vec<Domain>,
+    faults: Vec<Fault>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Project {
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) password: String,
+    pub(super) account: String,
+    pub(super) projects: Vec<String>,
+    pub(super) may_attach: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FixedToken {
+    value: String,
+    user: String,
+    project: String,
+    #[serde(default, deserialize_with = "http_date")]
+    expires_at: Option<SystemTime>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Instance {
+    id: String,
+    project: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) project: String,
+    pub(super) has_trusted_root_ca: bool,
+    /// The one instance that it is for; none for a global certificate.
+    pub(super) instance: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Domain {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) project: String,
+    pub(super) group_id: String,
+    pub(super) group_name: String,
+    pub(super) instances: Vec<String>,
+}
+
+/// What an attachment of one certificate is answered with, whatever it asks.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fault {
+    certificate: String,
+    #[serde(deserialize_with = "status")]
+    pub(super) status: StatusCode,
+    pub(super) body: String,
+    #[serde(default, deserialize_with = "headers")]
+    pub(super) headers: HeaderMap,
+    /// Whether the attachment is made all the same.
+    #[serde(default)]
+    pub(super) processed: bool,
+}
+
+impl World {
+    /// The world of the documented example, with a few more certificates to try.
+    ///
+    /// # Panics
+    ///
+    /// Never: a test reads the same text.
+    pub fn documented() -> Self {
+        Self::from_toml(include_str!("world.toml")).expect("the documented world is consistent")
+    }
+
+    /// The world that a TOML text describes.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not TOML or does not have the form of a world; or every inconsistency of
+    /// what it describes: ids given twice, references to what is not there.
+    pub fn from_toml(text: &str) -> Result<Self, WorldError> {
+        let tables: Tables = toml::from_str(text).map_err(|fault| WorldError { faults: vec![fault.to_string()] })?;
+        let faults = consistency::faults(&tables);
+        if faults.is_empty() { Ok(Self(tables)) } else { Err(WorldError { faults }) }
+    }
+
+    pub(super) fn project(&self, id: &str) -> Option<&Project> {
+        self.0.projects.iter().find(|project| project.id == id)
+    }
+
+    pub(super) fn project_named(&self, name: &str) -> Option<&Project> {
+        self.0.projects.iter().find(|project| project.name == name)
+    }
+
+    pub(super) fn user(&self, name: &str) -> Option<&User> {
+        self.0.users.iter().find(|user| user.name == name)
+    }
+
+    /// The tokens that need not be asked for, by value.
+    pub(super) fn fixed_tokens(&self) -> impl Iterator<Item = (String, Grant)> {
+        self.0.tokens.iter().map(|token| {
+            let grant = Grant {
+                project: Some(token.project.clone()),
+                may_attach: self.user(&token.user).is_some_and(|user| user.may_attach),
+                expires_at: token.expires_at,
+            };
+            (token.value.clone(), grant)
+        })
+    }
+
+    pub(super) fn has_instance(&self, project: &str, id: &str) -> bool {
+        self.0.instances.iter().any(|instance| instance.id == id && instance.project == project)
+    }
+
+    pub(super) fn certificate(&self, project: &str, id: &str) -> Option<&Certificate> {
+        self.0.certificates.iter().find(|certificate| certificate.id == id && certificate.project == project)
+    }
+
+    /// The fault of a certificate, if it has one.
+    pub(super) fn fault(&self, certificate: &str) -> Option<&Fault> {
+        self.0.faults.iter().find(|fault| fault.certificate == certificate)
+    }
+
+    pub(super) fn domains(&self, project: &str) -> impl Iterator<Item = &Domain> {
+        self.0.domains.iter().filter(move |domain| domain.project == project)
+    }
+
+    /// The domain of this name, compared letter by letter: whether the real service folds case or
+    /// a final dot is not documented.
+    pub(super) fn domain(&self, project: &str, name: &str) -> Option<&Domain> {
+        self.domains(project).find(|domain| domain.name == name)
+    }
+}
+
+impl fmt::Display for WorldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.faults.join("\n"))
+    }
+}
+
+impl Error for WorldError {}
+
+fn http_date<'de, D: Deserializer<'de>>(written: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = String::deserialize(written)?;
+    httpdate::parse_http_date(&text)
+        .map(Some)
+        .map_err(|_| D::Error::custom("not an HTTP date such as \"Fri, 01 Jan 2100 00:00:00 GMT\""))
+}
+
+/// Statuses below 200 are not final answers, and none is documented above 599.
+fn status<'de, D: Deserializer<'de>>(written: D) -> Result<StatusCode, D::Error> {
+    let number = u16::deserialize(written)?;
+    StatusCode::from_u16(number)
+        .ok()
+        .filter(|_| (200..600).contains(&number))
+        .ok_or_else(|| D::Error::custom("not a status from 200 to 599"))
+}
+
+fn headers<'de, D: Deserializer<'de>>(written: D) -> Result<HeaderMap, D::Error> {
+    BTreeMap::<String, String>::deserialize(written)?
+        .into_iter()
+        .map(|(name, value)| {
+            let parsed_name: HeaderName =
+                name.parse().map_err(|_| D::Error::custom(format!("{name:?} is not a header name")))?;
+            let parsed_value: HeaderValue =
+                value.parse().map_err(|_| D::Error::custom(format!("{name} has a value that no header can have")))?;
+            if [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, REQUEST_ID].contains(&parsed_name) {
+                return Err(D::Error::custom(format!("{name} is the server's own to write")));
+            }
+            Ok((parsed_name, parsed_value))
+        })
+        .collect()
+}

@@ -1,0 +1,62 @@
+//! Shows a world to a person who wants to try it, passwords and tokens included: they open
+//! nothing but the emulator. It does not know where the summary is shown.
+
+use std::fmt;
+
+use super::{Certificate, Project, World};
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = &self.0;
+        for project in &tables.projects {
+            self.show_project(project, f)?;
+        }
+        writeln!(f, "users (no password or token here is a real one)")?;
+        for user in &tables.users {
+            let may = if user.may_attach { "may attach" } else { "may not attach" };
+            writeln!(f, "  {}  password {}, account {}, {may}", user.name, user.password, user.account)?;
+        }
+        writeln!(f, "tokens")?;
+        for token in &tables.tokens {
+            write!(f, "  {}  of {}, for project {}", token.value, token.user, token.project)?;
+            if let Some(end) = token.expires_at {
+                write!(f, ", until {}", httpdate::fmt_http_date(end))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    fn show_project(&self, project: &Project, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = &self.0;
+        writeln!(f, "project {}  {}", project.id, project.name)?;
+        for certificate in tables.certificates.iter().filter(|certificate| certificate.project == project.id) {
+            self.show_certificate(certificate, f)?;
+        }
+        for instance in tables.instances.iter().filter(|instance| instance.project == project.id) {
+            writeln!(f, "  instance {}", instance.id)?;
+        }
+        for domain in self.domains(&project.id) {
+            writeln!(f, "  domain {}  on {}", domain.name, domain.instances.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn show_certificate(&self, certificate: &Certificate, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  certificate {}  {}", certificate.id, certificate.name)?;
+        match &certificate.instance {
+            Some(instance) => write!(f, ", for instance {instance}")?,
+            None => write!(f, ", global")?,
+        }
+        if certificate.has_trusted_root_ca {
+            write!(f, ", with trusted root CA")?;
+        }
+        if let Some(fault) = self.fault(&certificate.id) {
+            let done = if fault.processed { ", although it attaches" } else { "" };
+            write!(f, ", answers {}{done}", fault.status.as_u16())?;
+        }
+        writeln!(f)
+    }
+}

@@ -1,0 +1,211 @@
+//! One HTTP exchange with the upstream: pooled, bounded, without redirects, proxies or repeats of its own. The only
+//! room that knows reqwest; it knows nothing of the cloud's API.
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use reqwest::{Certificate, Proxy, Url};
+
+use crate::{call::Progress, telemetry::Metrics};
+
+/// As much of an answer's body as is ever read.
+const MOST_BODY: usize = 64 * 1024;
+
+/// Where the upstream is and how to reach it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) base: Url,
+    pub(crate) proxy: Option<Url>,
+    /// Further roots to trust, PEM.
+    pub(crate) extra_roots: Option<Vec<u8>>,
+    pub(crate) connect_timeout: Duration,
+    /// Shorter than common servers keep idle connections, so that it is we who close them.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// A connection pool to one upstream.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    client: reqwest::Client,
+    base: Url,
+    metrics: Arc<Metrics>,
+}
+
+/// What came back, its body read no further than is of use.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Of an error, what could be read; else empty.
+    pub(crate) body: Bytes,
+}
+
+/// Why there is no answer. The texts name no secret and no URL.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The request never left.
+    NotSent(String),
+    /// The request left, and the connection broke.
+    Lost(String),
+    /// The request left, and what came back is no HTTP.
+    Garbled(String),
+}
+
+impl Upstream {
+    /// Makes the pool; opens nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// The certificates can't be read, or the proxy's address can't be used.
+    pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("apig-grpc-gateway/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry X-Auth-Token to another host; reqwest strips only the headers it knows.
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // Repeats are decided where the cloud's error codes are known.
+            .retry(reqwest::retry::never())
+            // Also switches off the proxies that the environment names.
+            .no_proxy()
+            .connect_timeout(settings.connect_timeout)
+            .pool_idle_timeout(settings.idle_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            // Idle connections are dropped by the pool; pings are for those that calls wait on.
+            .http2_keep_alive_while_idle(false);
+        if let Some(proxy) = &settings.proxy {
+            builder = builder.proxy(Proxy::all(proxy.clone()).map_err(|fault| chain(&fault))?);
+        }
+        if let Some(pem) = &settings.extra_roots {
+            let roots = Certificate::from_pem_bundle(pem).map_err(|fault| chain(&fault))?;
+            builder = builder.tls_certs_merge(roots);
+        }
+        let client = builder.build().map_err(|fault| chain(&fault))?;
+        Ok(Self { client, base: settings.base.clone(), metrics })
+    }
+
+    /// Sends one request and waits for its answer. `path` starts with a slash and holds nothing that needs encoding.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::NotSent`] only if no byte of the request can have reached the upstream's handler.
+    pub(crate) async fn exchange(
+        &self,
+        verb: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+        progress: &Arc<Progress>,
+    ) -> Result<Answer, Failure> {
+        let started = Instant::now();
+        let mut url = self.base.clone();
+        let full = format!("{}{path}", self.base.path().trim_end_matches('/'));
+        url.set_path(&full);
+        if url.path() != full {
+            return Err(Failure::NotSent("the path would change on its way".into()));
+        }
+        let mut request = reqwest::Request::new(verb.clone(), url);
+        *request.headers_mut() = headers;
+        match body {
+            Some(bytes) => *request.body_mut() = Some(Outgoing::body(bytes, progress)),
+            // Without a body there is no telling when the request leaves.
+            None => progress.sent(),
+        }
+        let result = self.client.execute(request).await;
+        let label = result.as_ref().ok().map(reqwest::Response::status);
+        self.metrics.upstream(&verb, label, started.elapsed());
+        match result {
+            Ok(response) => Ok(read(response).await),
+            Err(fault) if !progress.is_unknown() => Err(Failure::NotSent(chain(&fault.without_url()))),
+            Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(chain(&fault.without_url()))),
+            Err(fault) => Err(Failure::Lost(chain(&fault.without_url()))),
+        }
+    }
+}
+
+/// Reads an answer. A body that breaks off, or never ends, does not take the status away.
+async fn read(mut response: reqwest::Response) -> Answer {
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = Vec::new();
+    if status.is_client_error() || status.is_server_error() {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = MOST_BODY - body.len();
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if chunk.len() >= room {
+                break;
+            }
+        }
+    }
+    Answer { status, headers, body: body.into() }
+}
+
+/// A request body that tells when it leaves.
+///
+/// The HTTP client asks for the body only once it has a connection and is writing the request's head. Before that
+/// nothing has left, whatever went wrong; and a head without its body is not acted on.
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Option<Bytes>,
+    progress: Arc<Progress>,
+}
+
+impl Outgoing {
+    fn body(bytes: Bytes, progress: &Arc<Progress>) -> reqwest::Body {
+        debug_assert!(!bytes.is_empty(), "an empty body is never asked for");
+        reqwest::Body::wrap(Self { bytes: Some(bytes), progress: Arc::clone(progress) })
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.progress.sent();
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+fn is_parse_error(fault: &reqwest::Error) -> bool {
+    let mut cause = fault.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An error with its causes, outermost first.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,28 @@
+//! A gRPC sidecar for the certificate operations of Huawei Cloud's API gateway (ROMA Connect APIC): it turns each call
+//! into the cloud's REST request, and each answer into a gRPC status with `google.rpc` details.
+//!
+//! # The life of a call
+//!
+//! 1. [`server`] accepts the connection and speaks HTTP/2; `server::inbound` gives the call its request id, its
+//!    deadline and its place under the limit, and answers for whatever breaks underneath.
+//! 2. `service` validates the message (`validate`) and hands it to `cloud`.
+//! 3. `cloud` makes verb, path and JSON of it (`cloud::rest`, bound from the .proto at build time), asks `credentials`
+//!    for the authorization, and has `http` exchange it with the upstream.
+//! 4. `cloud` reads the answer (`cloud::refusal`, `cloud::catalogue`); `status` turns what went wrong into a gRPC
+//!    status with details.
+//!
+//! [`emulator`] is the cloud's side of the API, read a second time from its documents: it shares no code with the client.
+
+mod call;
+pub mod cli;
+mod cloud;
+pub mod config;
+mod credentials;
+pub mod emulator;
+mod http;
+pub mod pb;
+pub mod server;
+mod service;
+mod status;
+pub mod telemetry;
+mod validate;

@@ -1,0 +1,15 @@
+//! Code generated from `proto/`: messages, the service, a client for it, and the descriptors that reflection serves.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
+
+tonic::include_proto!("huaweicloud.apic.v2");
+
+/// The `FileDescriptorSet` of the service and everything that it imports.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

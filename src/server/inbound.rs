@@ -1,0 +1,304 @@
+//! One call as it comes in: request id, deadline, a place under the limit, and an answer whatever breaks underneath. It
+//! knows nothing of what the call asks for.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, body::Body, service::Routes};
+use tower::Service;
+use tracing::{Instrument as _, Span, error, field, info, info_span};
+
+use super::Shared;
+use crate::{
+    call::{Call, Progress, Trace},
+    cloud::METHODS,
+    pb::certificate_service_server::SERVICE_NAME,
+    status,
+    telemetry::code_name,
+};
+
+/// The methods beside our own, as metrics name them.
+const STANDARD: [&str; 4] = [
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// The way into the services, shared by all connections.
+#[derive(Debug, Clone)]
+pub(super) struct Inbound {
+    routes: Routes,
+    shared: Arc<Shared>,
+    closing: CancellationToken,
+}
+
+impl Inbound {
+    pub(super) fn new(routes: Routes, shared: Arc<Shared>) -> Self {
+        Self { routes, shared, closing: CancellationToken::new() }
+    }
+
+    /// Cancelled when connections shall end.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// Counts a connection for as long as the value lives.
+    pub(super) fn count_connection(&self) -> impl Drop + use<> {
+        Counted::new(Arc::clone(&self.shared), |shared| &shared.metrics.connections)
+    }
+
+    /// Answers one call. Dropping the future gives the call up.
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        let method = method(request.uri().path());
+        let request_id = request_id(request.headers());
+        let span = info_span!(
+            "call",
+            method,
+            request_id = request_id.to_str().unwrap_or_default(),
+            project_id = field::Empty,
+            certificate_id = field::Empty
+        );
+        let mut record =
+            Record { shared: Arc::clone(&self.shared), method, span: span.clone(), started: Instant::now(), end: None };
+        let ours = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)).is_some();
+        let mut response =
+            if ours { self.perform(request, &request_id).instrument(span).await } else { self.standard(request).await };
+        record.end = Some(Status::from_header_map(response.headers()).unwrap_or_else(|| Status::new(Code::Ok, "")));
+        response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
+        response
+    }
+
+    /// Health, reflection and unknown services: not ours to limit.
+    async fn standard(mut self, request: Request<Incoming>) -> Response<Body> {
+        let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
+        match answer.await {
+            Ok(Ok(response)) => self.mend(response),
+            Ok(Err(never)) => match never {},
+            Err(_) => self.panicked(&Progress::default()),
+        }
+    }
+
+    /// A call of our service: admitted, bounded in time, answered.
+    async fn perform(mut self, mut request: Request<Incoming>, request_id: &HeaderValue) -> Response<Body> {
+        let shared = Arc::clone(&self.shared);
+        // Taken before the message is read, so that the limit also bounds what messages hold.
+        let Ok(_place) = shared.places.try_acquire() else {
+            return status::overloaded(shared.max_concurrency).into_http();
+        };
+        let _open = Counted::new(Arc::clone(&shared), |shared| &shared.metrics.calls_in_progress);
+        let Ok(timeout) = timeout(request.headers(), shared.timeout) else {
+            return status::malformed_timeout().into_http();
+        };
+        let progress = Arc::new(Progress::default());
+        let call = Call {
+            deadline: Instant::now() + timeout,
+            token: token(request.headers()),
+            request_id: request_id.clone(),
+            trace: trace(request.headers()),
+            progress: Arc::clone(&progress),
+        };
+        let deadline = tokio::time::sleep_until(call.deadline);
+        request.extensions_mut().insert(Arc::new(call));
+        // The one deadline of the call: whatever runs underneath is dropped, and its connection with it.
+        tokio::select! {
+            answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind() => match answer {
+                Ok(Ok(response)) => self.mend(response),
+                Ok(Err(never)) => match never {},
+                Err(_) => self.panicked(&progress),
+            },
+            () = deadline => status::deadline_exceeded(progress.is_unknown()).into_http(),
+            () = shared.expired.cancelled() => status::shutting_down(progress.is_unknown()).into_http(),
+        }
+    }
+
+    /// Gives the errors that tonic makes before a handler runs the codes and details that ours have.
+    fn mend(&self, response: Response<Body>) -> Response<Body> {
+        let Some(status) = Status::from_header_map(response.headers()) else { return response };
+        if !status.details().is_empty() {
+            return response;
+        }
+        let better = match status.code() {
+            Code::OutOfRange | Code::ResourceExhausted => status::message_too_large(self.shared.max_message_size),
+            Code::Internal => status::unreadable_message(status.message()),
+            Code::Unimplemented if status.message().is_empty() => status::unimplemented("there is no such method"),
+            Code::Unimplemented => status::unimplemented(status.message()),
+            // Health's own answers.
+            _ => return response,
+        };
+        let mut mended = better.into_http();
+        if let Some(encodings) = response.headers().get(&GRPC_ACCEPT_ENCODING) {
+            mended.headers_mut().insert(GRPC_ACCEPT_ENCODING.clone(), encodings.clone());
+        }
+        mended
+    }
+
+    fn panicked(&self, progress: &Progress) -> Response<Body> {
+        error!("a handler panicked; the message is above");
+        self.shared.metrics.panics.inc();
+        status::panicked(progress.is_unknown()).into_http()
+    }
+}
+
+/// Counts and logs a call when it ends, also when its caller leaves.
+struct Record {
+    shared: Arc<Shared>,
+    method: &'static str,
+    span: Span,
+    started: Instant,
+    end: Option<Status>,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let code = self.end.as_ref().map_or(Code::Cancelled, Status::code);
+        let took = self.started.elapsed();
+        self.shared.metrics.call(self.method, code, took);
+        let reason =
+            self.end.as_ref().filter(|end| end.code() != Code::Ok).and_then(|end| status::logged_reason(end.details()));
+        let cloud_id = self.end.as_ref().and_then(|end| end.metadata().get("apig-request-id")?.to_str().ok());
+        let milliseconds = took.as_secs_f64() * 1000.0;
+        info!(parent: &self.span, code = code_name(code), reason, apig_request_id = cloud_id, milliseconds, "call ended");
+    }
+}
+
+/// One more in a gauge for as long as it lives.
+struct Counted<F: Fn(&Shared) -> &prometheus_client::metrics::gauge::Gauge> {
+    shared: Arc<Shared>,
+    gauge: F,
+}
+
+impl<F: Fn(&Shared) -> &prometheus_client::metrics::gauge::Gauge> Counted<F> {
+    fn new(shared: Arc<Shared>, gauge: F) -> Self {
+        gauge(&shared).inc();
+        Self { shared, gauge }
+    }
+}
+
+impl<F: Fn(&Shared) -> &prometheus_client::metrics::gauge::Gauge> Drop for Counted<F> {
+    fn drop(&mut self) {
+        (self.gauge)(&self.shared).dec();
+    }
+}
+
+impl Shared {
+    /// Whether new calls are wanted.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.is_cancelled() && !self.draining.is_cancelled()
+    }
+}
+
+/// The method's name for metrics and logs; a stranger's paths must not become labels.
+fn method(path: &str) -> &'static str {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    METHODS.iter().chain(&STANDARD).find(|known| **known == path).copied().unwrap_or("_OTHER")
+}
+
+/// The caller's id if it is one, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    headers.get(&X_REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+        let mut text = uuid::Uuid::encode_buffer();
+        let id = uuid::Uuid::now_v7().as_hyphenated().encode_lower(&mut text);
+        HeaderValue::from_str(id).expect("hexadecimal digits and hyphens")
+    })
+}
+
+/// The caller's token, marked so that it never shows in a log.
+fn token(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut token = headers.get("x-auth-token").filter(|token| !token.is_empty())?.clone();
+    token.set_sensitive(true);
+    Some(token)
+}
+
+/// W3C trace context, as far as it can be one: the cloud's front gateway need not see what else a caller puts there.
+fn trace(headers: &HeaderMap) -> Trace {
+    let sane = |value: &&HeaderValue| (1..=512).contains(&value.len()) && value.to_str().is_ok();
+    let parent = headers.get("traceparent").filter(sane).cloned();
+    let state = parent.as_ref().and_then(|_| headers.get("tracestate")).filter(sane).cloned();
+    Trace { parent, state }
+}
+
+/// The time that the call has: the caller's `grpc-timeout`, at most `most`.
+///
+/// A caller's own is shortened a little, so that our answer, which says what is known of the change, arrives before the
+/// caller's own timer goes off.
+fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, ()> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(most) };
+    let asked = value.to_str().ok().and_then(parse_timeout).ok_or(())?;
+    let margin = (asked / 20).min(Duration::from_millis(20));
+    Ok(asked.saturating_sub(margin).min(most))
+}
+
+/// `grpc-timeout`: 1 to 8 digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        assert_eq!(parse_timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_timeout("0n"), Some(Duration::ZERO));
+        for wrong in ["", "S", "5", "-1S", "+1S", "123456789S", "1s", "5 S", "1é"] {
+            assert_eq!(parse_timeout(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_caller_gets_its_answer_before_its_own_timer() {
+        let with = |text: &str| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("grpc-timeout"), text.parse().unwrap())]);
+            timeout(&headers, Duration::from_secs(30))
+        };
+        assert_eq!(with("1S"), Ok(Duration::from_millis(980)));
+        assert_eq!(with("100m"), Ok(Duration::from_millis(95)));
+        assert_eq!(with("1H"), Ok(Duration::from_secs(30)));
+        assert_eq!(with("soon"), Err(()));
+        assert_eq!(timeout(&HeaderMap::new(), Duration::from_secs(30)), Ok(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn only_known_methods_become_labels() {
+        assert_eq!(method("/huaweicloud.apic.v2.CertificateService/AttachDomains"), METHODS[0]);
+        assert_eq!(method("/huaweicloud.apic.v2.CertificateService/Nope"), "_OTHER");
+        assert_eq!(method(""), "_OTHER");
+    }
+
+    #[test]
+    fn a_sane_request_id_is_kept_and_any_other_replaced() {
+        let with = |id: &[u8]| {
+            let id = HeaderValue::from_bytes(id).unwrap();
+            request_id(&HeaderMap::from_iter([(X_REQUEST_ID.clone(), id)]))
+        };
+        assert_eq!(with(b"abc-1"), "abc-1");
+        for odd in [&b""[..], b"two words", &[b'x'; 129], b"\xff"] {
+            assert_eq!(with(odd).len(), 36);
+        }
+    }
+}

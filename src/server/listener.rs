@@ -1,0 +1,144 @@
+//! Where the gateway listens: a TCP port or a Unix socket. It knows no HTTP.
+
+use std::{fmt, fs, io, net::SocketAddr, os::unix::fs::FileTypeExt as _, path::PathBuf};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
+
+/// An address to listen on, or to reach a gateway at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// `host:port`
+    Tcp(String),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads `host:port` or `unix:/path`.
+    ///
+    /// # Errors
+    ///
+    /// It is neither.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const FORM: &str = "must be host:port or unix:/path";
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(FORM) };
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(text.to_owned())),
+            _ => Err(FORM),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A connection from a peer.
+pub(super) type Peer = Either<TcpStream, UnixStream>;
+
+/// An open port or socket.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, SocketFile),
+}
+
+/// A socket's file, which goes when its listener goes.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Listener {
+    pub(super) async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let listener = TcpListener::bind(address).await?;
+                let address = listener.local_addr()?;
+                Ok(Self::Tcp(listener, address))
+            }
+            Address::Unix(path) => {
+                // A killed gateway leaves its socket behind. One that somebody answers on is in use, and a file that is
+                // no socket is not ours to remove.
+                if fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
+                    if UnixStream::connect(path).await.is_ok() {
+                        return Err(io::ErrorKind::AddrInUse.into());
+                    }
+                    fs::remove_file(path)?;
+                }
+                let listener = UnixListener::bind(path)?;
+                Ok(Self::Unix(listener, SocketFile(path.clone())))
+            }
+        }
+    }
+
+    pub(super) fn address(&self) -> Address {
+        match self {
+            Self::Tcp(_, address) => Address::Tcp(address.to_string()),
+            Self::Unix(_, file) => Address::Unix(file.0.clone()),
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Peer> {
+        match self {
+            Self::Tcp(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small: waiting to fill a packet would only delay them.
+                let _ = stream.set_nodelay(true);
+                Ok(Either::Left(stream))
+            }
+            Self::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_port_or_a_socket() {
+        assert_eq!(Address::parse("127.0.0.1:0"), Ok(Address::Tcp("127.0.0.1:0".into())));
+        assert_eq!(Address::parse("[::1]:50051"), Ok(Address::Tcp("[::1]:50051".into())));
+        assert_eq!(Address::parse("unix:/run/gw.sock"), Ok(Address::Unix("/run/gw.sock".into())));
+        assert_eq!(Address::parse("unix:///run/gw.sock"), Ok(Address::Unix("/run/gw.sock".into())));
+        for wrong in ["", "host", ":1", "host:", "host:99999", "unix:", "unix:relative", "unix://relative"] {
+            assert!(Address::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_behind_is_taken_over_and_one_in_use_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gw.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let address = Address::Unix(path.clone());
+        let listener = Listener::bind(&address).await.unwrap();
+        assert_eq!(Listener::bind(&address).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(Listener::bind(&Address::Unix(path.clone())).await.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+}

@@ -1,0 +1,66 @@
+//! The RPCs: each validates its message, has the cloud called, and answers. Paths, fields and errors are the business of
+//! others.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use tracing::Span;
+
+use crate::{
+    call::Call,
+    cloud::{Client, Operation},
+    pb::{self, certificate_service_server::CertificateService},
+    status,
+    validate::{Rules, Validate},
+};
+
+/// The service as the cloud's client serves it.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    cloud: Client,
+    rules: Rules,
+}
+
+impl Certificates {
+    pub(crate) fn new(cloud: Client, require_instance_ids: bool) -> Self {
+        let rules = Rules { has_default_project: cloud.default_project().is_some(), require_instance_ids };
+        Self { cloud, rules }
+    }
+
+    /// What every operation does.
+    async fn perform<O>(&self, request: Request<O>) -> Result<Response<O::Response>, Status>
+    where
+        O: Operation + Validate,
+    {
+        let call = request.extensions().get::<Arc<Call>>().cloned().expect("every call comes through `inbound`");
+        let request = request.into_inner();
+        let mut names = request.names();
+        if names.project_id.is_empty() {
+            names.project_id = self.cloud.default_project().unwrap_or_default();
+        }
+        let violations = request.violations(self.rules);
+        if violations.total > 0 {
+            return Err(status::invalid_request(&violations));
+        }
+        // Only now: what has not been validated could be a megabyte of anything.
+        let span = Span::current();
+        span.record("project_id", names.project_id);
+        span.record("certificate_id", names.certificate_id);
+        let done = self.cloud.call(&request, &call).await.map_err(|error| status::from_cloud(&error, names))?;
+        let mut response = Response::new(done.response);
+        if let Some(id) = done.request_id.and_then(|id| id.parse().ok()) {
+            response.metadata_mut().insert("apig-request-id", id);
+        }
+        Ok(response)
+    }
+}
+
+#[tonic::async_trait]
+impl CertificateService for Certificates {
+    async fn attach_domains(
+        &self,
+        request: Request<pb::AttachDomainsRequest>,
+    ) -> Result<Response<pb::AttachDomainsResponse>, Status> {
+        self.perform(request).await
+    }
+}

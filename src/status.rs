@@ -1,0 +1,218 @@
+//! What went wrong becomes a gRPC status that a program can act on: code, message, `google.rpc` details, and the
+//! metadata beside them. It has never heard of HTTP headers.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod own;
+mod within;
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{
+    BadRequest, ErrorDetail, ErrorInfo, FieldViolation, Help, HelpLink, PreconditionFailure, PreconditionViolation,
+    QuotaFailure, QuotaViolation, RequestInfo, ResourceInfo, RetryInfo,
+};
+
+pub(crate) use self::own::{
+    deadline_exceeded, invalid_request, malformed_timeout, message_too_large, overloaded, panicked, shutting_down,
+    unimplemented, unreadable_message,
+};
+use self::own::{garbled, lost, redirected, token_missing, unexpected, unreachable, unsafe_request};
+use crate::{
+    cloud::{Error, Kind, Plane, Processed, Refusal},
+    validate::Names,
+};
+
+/// `ErrorInfo.domain` of what the cloud refused.
+const CLOUD: &str = "apig.huaweicloud.com";
+
+/// The vendor's page on error codes of the API gateway.
+const ERROR_CODES: &str = "https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig-ug-180530090.html";
+
+/// As many parameters of a message as are worth naming.
+const MOST_PARAMETERS: usize = 3;
+
+/// The canonical code for a kind of refusal.
+pub(crate) fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::PermissionDenied => Code::PermissionDenied,
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::Aborted => Code::Aborted,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Unimplemented => Code::Unimplemented,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+/// The status for a call that the cloud did not serve.
+pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
+    let mut status = match error {
+        Error::Refused(refusal) => refused(refusal, names),
+        Error::CredentialsRefused(refusal) => own::credentials_refused(refusal),
+        Error::TokenMissing => token_missing(),
+        Error::Unreachable(cause) => unreachable(cause),
+        Error::ConnectionLost(cause) => lost(cause),
+        Error::Garbled(cause) => garbled(cause),
+        Error::Redirected { status, .. } => redirected(status.as_u16()),
+        Error::Unexpected { status, content_type, .. } => unexpected(status.as_u16(), content_type.as_deref()),
+        Error::UnsafeRequest(field) => unsafe_request(field),
+    };
+    if let Some(id) = error.request_id().and_then(|id| id.parse().ok()) {
+        status.metadata_mut().insert("apig-request-id", id);
+    }
+    status
+}
+
+/// The status for what the cloud refused.
+fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
+    let kind = refusal.kind();
+    let description = || refusal.row().map_or("", |row| row.meaning);
+    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(reason(refusal), CLOUD, facts(refusal)).into()];
+    if let Some(wait) = refusal.wait() {
+        details.push(RetryInfo::new(Some(wait)).into());
+    }
+    match kind {
+        Kind::NotFound => details.push(resource(refusal, names).into()),
+        Kind::ResourceExhausted => {
+            let subject = refusal.row().and_then(|row| row.subject).unwrap_or("requests");
+            details.push(QuotaFailure::new(vec![QuotaViolation::new(subject, description())]).into());
+        }
+        Kind::FailedPrecondition => {
+            let type_ = refusal.row().and_then(|row| row.subject).unwrap_or("CLOUD_STATE");
+            let subject = format!("certificates/{}", names.certificate_id);
+            details
+                .push(PreconditionFailure::new(vec![PreconditionViolation::new(type_, subject, description())]).into());
+        }
+        Kind::InvalidArgument
+        | Kind::Unauthenticated
+        | Kind::PermissionDenied
+        | Kind::AlreadyExists
+        | Kind::Aborted
+        | Kind::DeadlineExceeded
+        | Kind::Unimplemented
+        | Kind::Unavailable
+        | Kind::Internal => {}
+    }
+    let violations: Vec<FieldViolation> = refusal
+        .parameters()
+        .take(MOST_PARAMETERS)
+        .map(|parameter| FieldViolation::new(field(parameter, names), description()))
+        .collect();
+    if !violations.is_empty() {
+        details.push(BadRequest::new(violations).into());
+    }
+    if let Some(id) = &refusal.request_id {
+        details.push(RequestInfo::new(id, "").into());
+    }
+    details.push(Help::new(vec![HelpLink::new("Error codes of the API gateway", ERROR_CODES)]).into());
+    let mut status = within::status(code(kind), &refusal.message, details);
+    pushback(&mut status, refusal);
+    status
+}
+
+/// A program's name for the refusal: the cloud's code, or the HTTP status when there is none.
+fn reason(refusal: &Refusal) -> String {
+    match &refusal.code {
+        Some(code) if code.starts_with(|first: char| first.is_ascii_alphabetic()) && code.len() <= 63 => {
+            code.replace(['.', '-'], "_").to_ascii_uppercase()
+        }
+        _ => format!("HTTP_{}", refusal.status),
+    }
+}
+
+/// What a program may want to know of the refusal.
+fn facts(refusal: &Refusal) -> HashMap<String, String> {
+    let mut facts = HashMap::from([("http_status".to_owned(), refusal.status.to_string())]);
+    let mut note = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            facts.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    note("error_code", refusal.code.as_deref());
+    note("request_id", refusal.request_id.as_deref());
+    note(
+        "plane",
+        refusal.plane().map(|plane| match plane {
+            Plane::Front => "front",
+            Plane::Service => "service",
+        }),
+    );
+    note("advice", refusal.row().map(|row| row.advice));
+    note("outcome", (refusal.processed() == Processed::Unknown).then_some("unknown"));
+    let encoded = refusal.encoded_authorization_message.as_deref();
+    // Half of it could not be decoded, so it is whole or not there at all.
+    note("encoded_authorization_message", encoded.filter(|text| text.len() <= within::MOST_OPAQUE));
+    facts
+}
+
+/// What is missing. The catalogue knows its type; its name is the request's, where only one can be meant.
+fn resource(refusal: &Refusal, names: Names<'_>) -> ResourceInfo {
+    let row = refusal.row();
+    let type_ = row.and_then(|row| row.resource).unwrap_or("resource");
+    let name = match (type_, names.domains) {
+        ("certificate", _) => names.certificate_id,
+        ("project", _) => names.project_id,
+        ("domain", [domain]) => &domain.domain,
+        ("instance", domains) => {
+            let mut instances = domains.iter().flat_map(|domain| &domain.instance_ids);
+            match (
+                instances.clone().find(|id| refusal.message.contains(id.as_str())),
+                instances.next(),
+                instances.next(),
+            ) {
+                (Some(meant), ..) | (None, Some(meant), None) => meant,
+                _ => "",
+            }
+        }
+        _ => "",
+    };
+    let owner = if names.project_id.is_empty() { String::new() } else { format!("projects/{}", names.project_id) };
+    ResourceInfo::new(type_, name, owner, row.map_or("", |row| row.meaning))
+}
+
+/// The field of the request that carries a parameter of the cloud; the parameter's own name when none does.
+fn field(parameter: &str, names: Names<'_>) -> String {
+    let of_domain = |field: &str| match names.domains {
+        [_] => format!("domains[0].{field}"),
+        _ => "domains".to_owned(),
+    };
+    match parameter {
+        "domain" | "verified_client_certificate_enabled" | "instance_ids" => of_domain(parameter),
+        "instance_id" => of_domain("instance_ids"),
+        _ => parameter.to_owned(),
+    }
+}
+
+/// Tells clients that repeat by themselves when to do so (gRFC A6), or not to.
+fn pushback(status: &mut Status, refusal: &Refusal) {
+    let pause = match (refusal.processed(), refusal.retry_after) {
+        // A repeat could do twice what may have been done already.
+        (Processed::Unknown, _) if status.code() == Code::Unavailable => "-1".to_owned(),
+        (Processed::No, Some(wait)) => millis(wait),
+        _ => return,
+    };
+    if let Ok(value) = pause.parse() {
+        status.metadata_mut().insert("grpc-retry-pushback-ms", value);
+    }
+}
+
+fn millis(wait: Duration) -> String {
+    wait.as_millis().to_string()
+}
+
+/// The reason of a status that this gateway made, for logs.
+pub(crate) fn logged_reason(details: &[u8]) -> Option<String> {
+    use tonic_types::StatusExt as _;
+    let status = Status::with_details(Code::Unknown, "", details.to_vec().into());
+    status.get_details_error_info().map(|info| info.reason)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Logs and metrics: their set-up, and every metric name. It measures; it decides nothing.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use tonic::Code;
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Text on a terminal, JSON for everything else.
+    pub fn by_terminal() -> Self {
+        if io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// Sends logs to standard error, from `level` on (a level, or the filter language of `tracing`).
+///
+/// # Errors
+///
+/// `level` is no filter.
+pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|fault| fault.to_string())?;
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    // A second start, as in a test binary, keeps the first.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    Ok(())
+}
+
+/// From a call that finds everything warm to one that waits for its deadline, in seconds.
+const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    rpc_method: &'static str,
+    rpc_response_status_code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    http_request_method: String,
+    /// The status, or `none` when no answer came.
+    http_response_status_code: String,
+}
+
+/// All that the gateway counts. Names follow OpenTelemetry's semantic conventions where those have one.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    calls: Family<CallLabels, Histogram>,
+    upstream: Family<UpstreamLabels, Histogram>,
+    /// Calls whose answer is not complete.
+    pub(crate) calls_in_progress: Gauge,
+    /// Open connections on the gRPC port.
+    pub(crate) connections: Gauge,
+    /// Connections turned away since there were too many.
+    pub(crate) connections_refused: Counter,
+    /// Calls on which a handler panicked.
+    pub(crate) panics: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let histogram = || Histogram::new(BUCKETS);
+        let metrics = Self {
+            registry: Registry::default(),
+            calls: Family::new_with_constructor(histogram),
+            upstream: Family::new_with_constructor(histogram),
+            calls_in_progress: Gauge::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            panics: Counter::default(),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "rpc_server_call_duration",
+            "Duration of calls, from the request's head to the end of the answer",
+            Unit::Seconds,
+            self.calls.clone(),
+        );
+        registry.register_with_unit(
+            "http_client_request_duration",
+            "Duration of requests to the cloud, until the head of the answer",
+            Unit::Seconds,
+            self.upstream.clone(),
+        );
+        registry.register("apig_gateway_calls_in_progress", "Calls in progress", self.calls_in_progress.clone());
+        registry.register("apig_gateway_connections", "Open connections on the gRPC port", self.connections.clone());
+        registry.register(
+            "apig_gateway_connections_refused",
+            "Connections closed at once since there were too many",
+            self.connections_refused.clone(),
+        );
+        registry.register("apig_gateway_panics", "Calls on which a handler panicked", self.panics.clone());
+        self
+    }
+
+    /// Counts a call that is over.
+    pub(crate) fn call(&self, method: &'static str, code: Code, took: Duration) {
+        let labels = CallLabels { rpc_method: method, rpc_response_status_code: code_name(code) };
+        self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request to the cloud.
+    pub(crate) fn upstream(&self, verb: &Method, status: Option<StatusCode>, took: Duration) {
+        let labels = UpstreamLabels {
+            http_request_method: verb.as_str().to_owned(),
+            http_response_status_code: status.map_or_else(|| "none".to_owned(), |status| status.as_str().to_owned()),
+        };
+        self.upstream.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Everything in the text format of `OpenMetrics`.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            let _ = writeln!(text, "# metrics could not be encoded");
+        }
+        text
+    }
+}
+
+/// The canonical name of a code.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
