@@ -67,6 +67,21 @@ pub(crate) struct Shared {
     expired: CancellationToken,
 }
 
+impl Shared {
+    fn new(metrics: Arc<Metrics>, settings: &Settings) -> Self {
+        Self {
+            metrics,
+            places: Semaphore::new(settings.max_concurrency),
+            max_concurrency: settings.max_concurrency,
+            max_message_size: settings.max_message_size,
+            timeout: settings.timeout,
+            ready: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            expired: CancellationToken::new(),
+        }
+    }
+}
+
 /// A gateway that listens and does not serve yet.
 #[derive(Debug)]
 pub struct Server {
@@ -110,7 +125,7 @@ impl Server {
     ///
     /// A port is taken, a socket can't be made, or the upstream's TLS set-up can't be used.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         let upstream = Upstream::new(&settings.upstream, Arc::clone(&metrics)).map_err(StartError::Upstream)?;
         let listener = Listener::bind(&settings.listen)
             .await
@@ -123,16 +138,7 @@ impl Server {
                     .map_err(|cause| StartError::Listen { address: address.clone(), cause })?,
             ),
         };
-        let shared = Arc::new(Shared {
-            metrics,
-            places: Semaphore::new(settings.max_concurrency),
-            max_concurrency: settings.max_concurrency,
-            max_message_size: settings.max_message_size,
-            timeout: settings.timeout,
-            ready: CancellationToken::new(),
-            draining: CancellationToken::new(),
-            expired: CancellationToken::new(),
-        });
+        let shared = Arc::new(Shared::new(metrics, &settings));
         let cloud = Client::new(upstream, Credentials::start(settings.credentials.clone()), settings.place.clone());
         let health = HealthReporter::new();
         let service = Certificates::new(cloud, settings.require_instance_ids);
@@ -212,17 +218,21 @@ fn routes(service: Certificates, health: &HealthReporter, max_message_size: usiz
         .max_decoding_message_size(max_message_size)
         .accept_compressed(CompressionEncoding::Gzip);
     let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    let reflection = || {
+    // Each of the two reflection services must know the other, or clients would see different lists.
+    let reflection = |other| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // So that a client such as grpcurl can print the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(other)
     };
+    let v1 = reflection(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET).build_v1();
+    let v1alpha = reflection(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha();
     Routes::new(service)
         .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
-        .add_service(reflection().build_v1().expect("descriptors are generated at build time"))
-        .add_service(reflection().build_v1alpha().expect("descriptors are generated at build time"))
+        .add_service(v1.expect("descriptors are generated at build time"))
+        .add_service(v1alpha.expect("descriptors are generated at build time"))
         .prepare()
 }
 

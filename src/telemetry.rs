@@ -80,8 +80,8 @@ pub(crate) struct Metrics {
     pub(crate) panics: Counter,
 }
 
-impl Metrics {
-    pub(crate) fn new() -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         let histogram = || Histogram::new(BUCKETS);
         let metrics = Self {
             registry: Registry::default(),
@@ -94,7 +94,9 @@ impl Metrics {
         };
         metrics.registered()
     }
+}
 
+impl Metrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
         registry.register_with_unit(

@@ -3,9 +3,9 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
@@ -32,6 +32,17 @@ const STANDARD: [&str; 4] = [
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
+/// The body of a request: hyper's, or a test's.
+pub(super) trait Incoming:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+impl<B> Incoming for B where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
 /// The way into the services, shared by all connections.
 #[derive(Debug, Clone)]
 pub(super) struct Inbound {
@@ -56,7 +67,7 @@ impl Inbound {
     }
 
     /// Answers one call. Dropping the future gives the call up.
-    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer<B: Incoming>(self, request: Request<B>) -> Response<Body> {
         let method = method(request.uri().path());
         let request_id = request_id(request.headers());
         let span = info_span!(
@@ -77,7 +88,7 @@ impl Inbound {
     }
 
     /// Health, reflection and unknown services: not ours to limit.
-    async fn standard(mut self, request: Request<Incoming>) -> Response<Body> {
+    async fn standard<B: Incoming>(mut self, request: Request<B>) -> Response<Body> {
         let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
         match answer.await {
             Ok(Ok(response)) => self.mend(response),
@@ -87,7 +98,7 @@ impl Inbound {
     }
 
     /// A call of our service: admitted, bounded in time, answered.
-    async fn perform(mut self, mut request: Request<Incoming>, request_id: &HeaderValue) -> Response<Body> {
+    async fn perform<B: Incoming>(mut self, mut request: Request<B>, request_id: &HeaderValue) -> Response<Body> {
         let shared = Arc::clone(&self.shared);
         // Taken before the message is read, so that the limit also bounds what messages hold.
         let Ok(_place) = shared.places.try_acquire() else {
@@ -281,6 +292,39 @@ mod tests {
         assert_eq!(with("1H"), Ok(Duration::from_secs(30)));
         assert_eq!(with("soon"), Err(()));
         assert_eq!(timeout(&HeaderMap::new(), Duration::from_secs(30)), Ok(Duration::from_secs(30)));
+    }
+
+    fn shared() -> Shared {
+        let flags = [("upstream", "http://127.0.0.1:9"), ("max-concurrency", "1")];
+        let flags = flags.into_iter().map(|(key, value)| (key, value.to_owned())).collect();
+        let sources = crate::config::Sources { flags, ..Default::default() };
+        Shared::new(Arc::default(), &crate::config::Config::load(sources).unwrap().gateway)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_failed_call_and_no_more() {
+        use axum::{Router, routing::post};
+        use http_body_util::Full;
+        use tonic_types::StatusExt as _;
+
+        let router = Router::new()
+            .route("/huaweicloud.apic.v2.CertificateService/Panic", post(async || -> () { panic!("on purpose") }))
+            .route("/grpc.health.v1.Health/Panic", post(async || -> () { panic!("on purpose") }))
+            .route("/huaweicloud.apic.v2.CertificateService/Fine", post(async || "fine"));
+        let inbound = Inbound::new(Routes::from(router), Arc::new(shared()));
+        let call = |path: &str| {
+            let request = Request::post(format!("http://gateway{path}")).body(Full::new(Bytes::new())).unwrap();
+            inbound.clone().answer(request)
+        };
+        for path in ["/huaweicloud.apic.v2.CertificateService/Panic", "/grpc.health.v1.Health/Panic"] {
+            let status = Status::from_header_map(call(path).await.headers()).unwrap();
+            assert_eq!(status.code(), Code::Internal);
+            assert_eq!(status.get_details_error_info().unwrap().reason, "INTERNAL_ERROR");
+        }
+        assert_eq!(call("/huaweicloud.apic.v2.CertificateService/Fine").await.status(), 200);
+        assert_eq!(inbound.shared.metrics.panics.get(), 2);
+        assert_eq!(inbound.shared.metrics.calls_in_progress.get(), 0);
+        assert_eq!(inbound.shared.places.available_permits(), 1);
     }
 
     #[test]

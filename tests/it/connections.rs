@@ -1,0 +1,83 @@
+//! Connections: those of callers and those to the cloud.
+
+use std::time::Duration;
+
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use crate::support::{Cloud, Gateway, Reply, documented, soon};
+
+#[tokio::test]
+async fn a_connection_to_the_cloud_is_used_again() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let caller = gateway.caller().await;
+    for _ in 0..20 {
+        caller.attach(documented()).await.unwrap();
+    }
+    assert_eq!(cloud.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_cloud_closed_while_idle_is_no_failed_call() {
+    let Reply::Bytes(success) = Reply::attached() else { unreachable!() };
+    let cloud = Cloud::answering([Reply::ThenClose(success)]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let caller = gateway.caller().await;
+    for call in 1..=200 {
+        caller.attach(documented()).await.unwrap();
+        cloud.ended(call).await;
+    }
+    assert_eq!(cloud.seen().len(), 200, "none was sent twice");
+}
+
+#[tokio::test]
+async fn a_peer_that_never_greets_is_dropped() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).with("handshake-timeout", "100ms").start().await;
+    for greeting in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut peer = TcpStream::connect(gateway.address.to_string()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut peer, greeting).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = soon(peer.read_to_end(&mut rest)).await;
+    }
+    // An honest one is not, however long it idles.
+    let caller = gateway.caller().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    caller.attach(documented()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_something_else_is_dropped() {
+    let gateway = Gateway::facing("127.0.0.1:9".parse().unwrap()).start().await;
+    let mut peer = TcpStream::connect(gateway.address.to_string()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut peer, b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let _ = soon(peer.read_to_end(&mut rest)).await;
+}
+
+#[tokio::test]
+async fn connections_past_the_cap_are_closed_and_counted() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).with("max-connections", "2").start().await;
+    let caller = gateway.caller().await;
+    caller.attach(documented()).await.unwrap();
+    let mut held = TcpStream::connect(gateway.address.to_string()).await.unwrap();
+    let mut refused = TcpStream::connect(gateway.address.to_string()).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = soon(refused.read_to_end(&mut rest)).await;
+    assert!(gateway.admin("/metrics").await.1.contains("apig_gateway_connections_refused_total 1\n"));
+    caller.attach(documented()).await.unwrap();
+    // A place that comes free is used.
+    tokio::io::AsyncWriteExt::shutdown(&mut held).await.unwrap();
+    let _ = soon(held.read_to_end(&mut rest)).await;
+    gateway.caller().await.attach(documented()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_like_a_port() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}", folder.path().join("gateway.sock").display());
+    let gateway = Gateway::facing(cloud.address).with("listen", listen).start().await;
+    gateway.caller().await.attach(documented()).await.unwrap();
+}

@@ -1,0 +1,111 @@
+//! Deadlines and callers that go away.
+
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Request};
+
+use crate::support::{ATTACH, Caller, Cloud, Gateway, Reply, documented, failed, frame, head, send_bytes};
+
+/// The most that may pass between the end of a call and the end of its connection to the cloud.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+fn with_timeout(timeout: &str) -> Request<apig_grpc_gateway::pb::AttachDomainsRequest> {
+    let mut request = Request::new(documented());
+    request.metadata_mut().insert("x-auth-token", "t".parse().unwrap());
+    request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_silent_cloud_ends_in_deadline_exceeded_and_a_closed_connection() {
+    for reply in [Reply::hang(), Reply::ThenHang(head(500, [("Content-Length", "100")]))] {
+        let cloud = Cloud::answering([reply]).await;
+        let gateway = Gateway::facing(cloud.address).start().await;
+        let failure = failed(gateway.caller().await.send(with_timeout("300m")).await);
+        let ended = Instant::now();
+        assert_eq!(failure.verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+        assert_eq!(failure.fact("outcome"), Some("unknown"));
+        cloud.closed(1).await;
+        assert!(ended.elapsed() < AT_ONCE, "{:?}", ended.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn the_gateways_own_timeout_bounds_every_call() {
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).with("timeout", "200ms").start().await;
+    let caller = gateway.caller().await;
+    for result in [caller.attach(documented()).await, caller.send(with_timeout("1H")).await] {
+        assert_eq!(failed(result).verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_while_connecting_says_that_nothing_was_sent() {
+    // A listener whose backlog is full: the connection is never established.
+    let full = tokio::net::TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let connect = tokio::net::TcpStream::connect(address);
+        waiting.push(tokio::time::timeout(Duration::from_millis(50), connect).await);
+    }
+    let gateway = Gateway::facing(address).start().await;
+    let failure = failed(gateway.caller().await.send(with_timeout("300m")).await);
+    assert_eq!(failure.verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(failure.fact("outcome"), Some("not_sent"));
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_sends_nothing() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let failure = send_bytes(&gateway, ATTACH, &[("grpc-timeout", "0n")], frame(0, b"")).await;
+    assert_eq!(failure.verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(failure.fact("outcome"), Some("not_sent"));
+    assert_eq!(cloud.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_malformed_timeout_is_the_callers_fault() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let failure = send_bytes(&gateway, ATTACH, &[("grpc-timeout", "soon")], frame(0, b"")).await;
+    assert_eq!(failure.verdict(), (Code::InvalidArgument, "INVALID_REQUEST"));
+    assert_eq!(cloud.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_takes_its_request_along() {
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let caller: Caller = gateway.caller().await;
+    let call = tokio::spawn(async move { caller.attach(documented()).await });
+    cloud.requests(1).await;
+    let left = Instant::now();
+    call.abort();
+    cloud.closed(1).await;
+    assert!(left.elapsed() < AT_ONCE, "{:?}", left.elapsed());
+    let (_, metrics) = gateway.admin("/metrics").await;
+    assert!(metrics.contains(r#"rpc_response_status_code="CANCELLED"} 1"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_takes_its_requests_along() {
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let callers: Vec<_> = (0..4)
+        .map(|_| gateway.channel())
+        .collect::<futures_util::future::JoinAll<_>>()
+        .await
+        .into_iter()
+        .map(|channel| tokio::spawn(async move { Caller::on(channel).attach(documented()).await }))
+        .collect();
+    cloud.requests(4).await;
+    for caller in callers {
+        caller.abort();
+    }
+    cloud.closed(4).await;
+}

@@ -1,0 +1,19 @@
+//! Behaviour as callers, operators and the cloud see it. A module for each subject says where a new test goes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets them has failed")]
+
+mod answers;
+mod attach;
+mod bindings;
+mod cli;
+mod connections;
+mod credentials;
+mod deadline;
+mod discovery;
+mod drain;
+mod framing;
+mod hostile;
+mod limit;
+mod metadata;
+mod support;
+mod upstream_tls;

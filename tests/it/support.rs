@@ -1,0 +1,25 @@
+//! What tests stand on: a scripted cloud on raw sockets, a gateway in this process or its own, and a caller.
+
+mod caller;
+mod cloud;
+mod gateway;
+mod program;
+mod raw;
+
+pub(crate) use self::{
+    caller::{Caller, Failed, documented, domain, failed},
+    cloud::{Cloud, Reply, head},
+    gateway::Gateway,
+    program::Program,
+    raw::{ATTACH, frame, send_bytes},
+};
+
+use std::time::Duration;
+
+/// A bound on waiting for what must happen: a test that meets it has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what must happen.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
+}

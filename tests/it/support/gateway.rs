@@ -1,0 +1,91 @@
+//! A gateway in this process, as a configuration would make it.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use apig_grpc_gateway::{
+    config::{Config, Sources},
+    server::{Address, Server},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Caller, soon};
+
+/// A running gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) address: Address,
+    pub(crate) admin: SocketAddr,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+/// A gateway to be.
+#[derive(Debug)]
+pub(crate) struct Plan(BTreeMap<&'static str, String>);
+
+impl Gateway {
+    /// A gateway whose upstream is at this address.
+    pub(crate) fn facing(upstream: SocketAddr) -> Plan {
+        Plan(BTreeMap::from([
+            ("upstream", format!("http://{upstream}")),
+            ("listen", "127.0.0.1:0".into()),
+            ("admin-listen", "127.0.0.1:0".into()),
+        ]))
+    }
+
+    /// A caller with a token, on a connection of its own.
+    pub(crate) async fn caller(&self) -> Caller {
+        Caller::on(self.channel().await)
+    }
+
+    /// A connection to the gateway.
+    pub(crate) async fn channel(&self) -> Channel {
+        let uri = match &self.address {
+            Address::Tcp(address) => format!("http://{address}"),
+            unix @ Address::Unix(_) => unix.to_string(),
+        };
+        soon(Endpoint::from_shared(uri).unwrap().connect()).await.unwrap()
+    }
+
+    /// Asks the gateway to drain.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until the gateway has drained.
+    pub(crate) async fn drained(&mut self) {
+        soon(&mut self.running).await.unwrap();
+    }
+
+    /// Asks the admin port.
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
+        let answer = soon(reqwest::get(format!("http://{}{path}", self.admin))).await.unwrap();
+        (answer.status().as_u16(), soon(answer.text()).await.unwrap())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Plan {
+    /// Sets a setting, by its flag.
+    pub(crate) fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.0.insert(key, value.into());
+        self
+    }
+
+    /// Starts it.
+    pub(crate) async fn start(self) -> Gateway {
+        let config = Config::load(Sources { flags: self.0, ..Sources::default() }).unwrap();
+        let server = Server::bind(config.gateway).await.unwrap();
+        let (address, admin) = (server.address(), server.admin_address().unwrap());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run(stop.clone().cancelled_owned()));
+        Gateway { address, admin, stop, running }
+    }
+}

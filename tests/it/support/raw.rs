@@ -1,0 +1,40 @@
+//! A call as bytes, for what a gRPC client would not send.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+use super::{Failed, Gateway, soon};
+
+/// The path of the one method.
+pub(crate) const ATTACH: &str = "/huaweicloud.apic.v2.CertificateService/AttachDomains";
+
+/// Sends bytes where a gRPC message should be, from a client that adds nothing of its own.
+pub(crate) async fn send_bytes(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Failed {
+    let stream = tokio::net::TcpStream::connect(gateway.address.to_string()).await.unwrap();
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = http::Request::post(format!("http://gateway{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = soon(client.send_request(request.body(Full::new(Bytes::from(body))).unwrap())).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let (parts, body) = answer.into_parts();
+    let trailers = soon(body.collect()).await.unwrap().trailers().cloned().unwrap_or_default();
+    let status = Status::from_header_map(&parts.headers).or_else(|| Status::from_header_map(&trailers)).unwrap();
+    Failed { details: status.check_error_details().unwrap(), status }
+}
+
+/// A message with its five bytes of frame.
+pub(crate) fn frame(compressed: u8, message: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![compressed];
+    bytes.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    bytes.extend_from_slice(message);
+    bytes
+}
