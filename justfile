@@ -1,0 +1,32 @@
+# Each check as a recipe, so that a developer runs what CI runs.
+
+# All of it, cheapest first.
+default: fmt clippy test doc proto deny demo interop
+
+fmt:
+    cargo fmt --all --check
+
+clippy:
+    cargo clippy --locked --all-targets -- --deny warnings
+
+test:
+    cargo test --locked
+
+doc:
+    RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
+
+# Needs buf.
+proto:
+    buf lint
+
+# Needs cargo-deny.
+deny:
+    cargo deny --locked check bans licenses sources
+    cargo deny --locked check advisories
+
+demo:
+    cargo run --locked --release -- demo --once
+
+# Needs Python and Go.
+interop:
+    interop/run
