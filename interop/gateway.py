@@ -1,0 +1,113 @@
+"""The gateway and the emulated cloud behind it, as a client without generated code sees them.
+
+Messages come from server reflection. What an answer should be is the business of the checks.
+"""
+
+import json
+import urllib.request
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+
+SERVICE = "huaweicloud.apic.v2.CertificateService"
+
+# The world that `demo` starts with.
+PROJECT = "73d69ae0cfcf460190522d06b60f05ad"
+CERTIFICATE = "a27be832f2e9441c8127fe48e3b5ac67"
+CERTIFICATE_WITH_CA = "1b6f0d83c9a24e57b8d1f4a6e02c7359"
+CERTIFICATE_FAULTY = "0a5d7e3c1f9b48e2860c4b7a9d2f6e15"
+CERTIFICATE_THROTTLED = "6c81f2b04e7d4a39957a3d0e5b8c1f46"
+CERTIFICATE_DONE_BUT_TIMES_OUT = "d3f8470b6a5e4c1d92b7e8035fa1c69e"
+INSTANCES = ["f0fa1789-3b76-433b-a787-9892951c620e", "7d39549681c54d968ec2910da9da95cd"]
+DOMAIN = "apigtest.xxx.com"
+TOKEN = "demo-operator-token"
+AUDITORS_TOKEN = "demo-auditor-token"
+
+# Long enough for the gateway's own repeats on a slow machine; no check waits for it to pass.
+TIMEOUT = 20
+
+
+@dataclass
+class Answer:
+    """What came of a call: its status, initial and trailing metadata, and its details by type name."""
+
+    code: grpc.StatusCode
+    message: str
+    metadata: dict[str, str]
+    details: dict[str, Message] = field(default_factory=dict)
+
+    @property
+    def info(self):
+        return self.details["ErrorInfo"]
+
+    @property
+    def violations(self):
+        return [violation.field for violation in self.details["BadRequest"].field_violations]
+
+
+class Gateway:
+    """A connection with a client's default settings: its 8 KiB for the headers of an answer matter here."""
+
+    def __init__(self, address):
+        self.channel = grpc.insecure_channel(address)
+        self.descriptors = ProtoReflectionDescriptorDatabase(self.channel)
+        self.pool = DescriptorPool(self.descriptors)
+        self.method = self.pool.FindServiceByName(SERVICE).FindMethodByName("AttachDomains")
+        self.Request = GetMessageClass(self.method.input_type)
+
+    def attach(self, domains, *, certificate_id=CERTIFICATE, project_id=PROJECT, **options):
+        """`domains` are dicts of the fields of `AttachOrDetachDomainInfo`."""
+        request = self.Request(project_id=project_id, certificate_id=certificate_id, domains=domains)
+        return self.send(request, **options)
+
+    def send(self, request, *, method=f"{SERVICE}/AttachDomains", token=TOKEN, metadata=(), timeout=TIMEOUT,
+             compression=None):
+        call = self.channel.unary_unary(
+            f"/{method}",
+            request_serializer=self.Request.SerializeToString,
+            response_deserializer=GetMessageClass(self.method.output_type).FromString,
+        )
+        if token is not None:
+            metadata = [*metadata, ("x-auth-token", token)]
+        try:
+            _, done = call.with_call(request, timeout=timeout, metadata=metadata, compression=compression)
+        except grpc.RpcError as refusal:
+            done = refusal
+        return answer(done)
+
+
+def answer(done):
+    metadata = {key: value for key, value in [*(done.initial_metadata() or ()), *(done.trailing_metadata() or ())]}
+    details = {}
+    # This also compares the status with the copy of it that holds the details, and raises if they differ.
+    status = rpc_status.from_call(done)
+    for packed in status.details if status else ():
+        name = packed.type_url.removeprefix("type.googleapis.com/google.rpc.")
+        detail = getattr(error_details_pb2, name)()
+        assert packed.Unpack(detail), f"{packed.type_url} can't be decoded"
+        assert name not in details, f"{name} is there twice"
+        details[name] = detail
+    return Answer(done.code(), done.details() or "", metadata, details)
+
+
+class Cloud:
+    """The emulated cloud, asked without the gateway."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def bindings(self, certificate_id):
+        """What the certificate is bound to: `{(domain, instance): row}`."""
+        request = urllib.request.Request(
+            f"{self.url}/v2/{PROJECT}/apic/certificates/{certificate_id}/attached-domains?limit=500",
+            headers={"X-Auth-Token": TOKEN},
+        )
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            rows = json.load(response)["bound_domains"]
+        return {(row["url_domain"], row["instance_id"]): row for row in rows}
