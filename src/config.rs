@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use reqwest::Url;
 
 use self::read::Reader;
+pub(crate) use self::read::parse_duration;
 pub use self::settings::{SETTINGS, Setting};
 use crate::{
     cloud::Place,

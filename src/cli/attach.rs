@@ -34,9 +34,9 @@ pub(super) struct Options {
     /// A file with the IAM token, instead of `APIG_GATEWAY_TOKEN`
     #[arg(long)]
     token_file: Option<PathBuf>,
-    /// How long the call may take, in seconds
-    #[arg(long, default_value_t = 30)]
-    timeout: u32,
+    /// How long the call may take: 500ms, 3s, ...
+    #[arg(long, value_name = "DURATION", value_parser = client::duration, default_value = "30s")]
+    timeout: Duration,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -55,7 +55,7 @@ pub(super) async fn run(options: Options, environment: Environment<'_>) -> Resul
         ),
         None => environment("APIG_GATEWAY_TOKEN"),
     };
-    let timeout = Duration::from_secs(options.timeout.into());
+    let timeout = options.timeout;
     let domains = options.domains.into_iter().map(|domain| AttachOrDetachDomainInfo {
         domain,
         instance_ids: options.instance_ids.clone(),

@@ -9,6 +9,13 @@ use super::Failure;
 /// Help for `--target`.
 pub(super) const TARGET: &str = "The gateway: http://host:port or unix:/path";
 
+/// Reads `--timeout`; a bare number is seconds, as other probes have it.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let duration = seconds.or_else(|| crate::config::parse_duration(text));
+    duration.filter(|duration| !duration.is_zero()).ok_or("must be a time such as 500ms or 3s")
+}
+
 /// Connects to `http://host:port`, `host:port` or `unix:/path`.
 pub(super) async fn connect(target: &str, timeout: Duration) -> Result<Channel, Failure> {
     let uri = if target.contains("://") || target.starts_with("unix:") {

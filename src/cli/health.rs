@@ -17,13 +17,13 @@ pub(super) struct Options {
     /// What to ask for: liveness, readiness, the full name of a service, or nothing for the gateway as a whole
     #[arg(long, default_value = "")]
     service: String,
-    /// How long to wait, in seconds
-    #[arg(long, default_value_t = 3)]
-    timeout: u32,
+    /// How long to wait: 500ms, 3s, ...
+    #[arg(long, value_name = "DURATION", value_parser = client::duration, default_value = "3s")]
+    timeout: Duration,
 }
 
 pub(super) async fn run(options: Options) -> Result<(), Failure> {
-    let timeout = Duration::from_secs(options.timeout.into());
+    let timeout = options.timeout;
     let check = async {
         let channel = client::connect(&options.target, timeout).await?;
         let request = HealthCheckRequest { service: options.service };
@@ -32,7 +32,7 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
     };
     let answer = tokio::time::timeout(timeout, check)
         .await
-        .map_err(|_| Failure::Other(format!("no answer within {} s", options.timeout)))??;
+        .map_err(|_| Failure::Other(format!("no answer within {:?}", options.timeout)))??;
     let status = answer.into_inner().status();
     writeln!(io::stdout(), "{}", status.as_str_name())?;
     if status == ServingStatus::Serving { Ok(()) } else { Err(Failure::Told) }

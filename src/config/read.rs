@@ -152,7 +152,8 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String>
     values
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// Reads a time such as `250ms`, `30s` or `5m`, at most a day.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (digits, unit) = text.split_at_checked(unit)?;
     let number: u64 = digits.parse().ok()?;

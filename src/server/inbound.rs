@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service;
-use tracing::{Instrument as _, Span, error, field, info, info_span};
+use tracing::{Instrument as _, Span, debug, error, field, info, info_span};
 
 use super::Shared;
 use crate::{
@@ -21,12 +21,14 @@ use crate::{
     telemetry::code_name,
 };
 
-/// The methods beside our own, as metrics name them.
-const STANDARD: [&str; 4] = [
-    "grpc.health.v1.Health/Check",
-    "grpc.health.v1.Health/Watch",
-    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+/// The method beside our own that ends with its answer.
+const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
+
+/// Streams, which last as long as their client likes: counted as connections, not as calls.
+const STREAMS: [&str; 3] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -68,8 +70,13 @@ impl Inbound {
 
     /// Answers one call. Dropping the future gives the call up.
     pub(super) async fn answer<B: Incoming>(self, request: Request<B>) -> Response<Body> {
-        let method = method(request.uri().path());
         let request_id = request_id(request.headers());
+        if STREAMS.contains(&request.uri().path()) {
+            let mut response = self.standard(request).await;
+            response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
+            return response;
+        }
+        let method = method(request.uri().path());
         let span = info_span!(
             "call",
             method,
@@ -108,6 +115,9 @@ impl Inbound {
         let Ok(timeout) = timeout(request.headers(), shared.timeout) else {
             return status::malformed_timeout().into_http();
         };
+        if timeout.is_zero() {
+            return status::deadline_exceeded(false).into_http();
+        }
         let progress = Arc::new(Progress::default());
         let call = Call {
             deadline: Instant::now() + timeout,
@@ -120,6 +130,8 @@ impl Inbound {
         request.extensions_mut().insert(Arc::new(call));
         // The one deadline of the call: whatever runs underneath is dropped, and its connection with it.
         tokio::select! {
+            // An answer that is there is given, though it be late.
+            biased;
             answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind() => match answer {
                 Ok(Ok(response)) => self.mend(response),
                 Ok(Err(never)) => match never {},
@@ -176,7 +188,13 @@ impl Drop for Record {
             self.end.as_ref().filter(|end| end.code() != Code::Ok).and_then(|end| status::logged_reason(end.details()));
         let cloud_id = self.end.as_ref().and_then(|end| end.metadata().get("apig-request-id")?.to_str().ok());
         let milliseconds = took.as_secs_f64() * 1000.0;
-        info!(parent: &self.span, code = code_name(code), reason, apig_request_id = cloud_id, milliseconds, "call ended");
+        let code = code_name(code);
+        if self.method == HEALTH_CHECK {
+            // Probes come every few seconds.
+            debug!(parent: &self.span, code, milliseconds, "call ended");
+        } else {
+            info!(parent: &self.span, code, reason, apig_request_id = cloud_id, milliseconds, "call ended");
+        }
     }
 }
 
@@ -209,7 +227,7 @@ impl Shared {
 /// The method's name for metrics and logs; a stranger's paths must not become labels.
 fn method(path: &str) -> &'static str {
     let path = path.strip_prefix('/').unwrap_or(path);
-    METHODS.iter().chain(&STANDARD).find(|known| **known == path).copied().unwrap_or("_OTHER")
+    METHODS.iter().chain(&[HEALTH_CHECK]).find(|known| **known == path).copied().unwrap_or("_OTHER")
 }
 
 /// The caller's id if it is one, else a new one.

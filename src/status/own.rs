@@ -14,8 +14,8 @@ const GATEWAY: &str = "apig-grpc-gateway";
 /// The longest text of a transport error that is passed on.
 const MOST_CAUSE: usize = 500;
 
-/// As many violations as fit beside everything else; all are counted.
-const MOST_VIOLATIONS: usize = 24;
+/// What the named violations may take, in bytes: beside them everything else fits too. All are counted.
+const VIOLATIONS_SPACE: usize = 4_500;
 
 /// `ErrorInfo.reason` of what the gateway itself could not do.
 #[derive(Debug, Clone, Copy)]
@@ -120,10 +120,17 @@ impl Own {
 
 /// The request breaks rules that are known before anything is sent.
 pub(crate) fn invalid_request(violations: &Violations) -> Status {
-    let kept: Vec<FieldViolation> = violations
+    let mut space = VIOLATIONS_SPACE;
+    let named: Vec<FieldViolation> = violations
         .first
         .iter()
-        .take(MOST_VIOLATIONS)
+        .take_while(|violation| {
+            // Two tags with their lengths, and those of the whole.
+            let taken = violation.field.len() + violation.description.len() + 8;
+            let fits = taken <= space;
+            space = space.saturating_sub(taken);
+            fits
+        })
         .map(|violation| FieldViolation::new(&violation.field, violation.description))
         .collect();
     let first =
@@ -135,7 +142,7 @@ pub(crate) fn invalid_request(violations: &Violations) -> Status {
     Own::new(Code::InvalidArgument, Reason::InvalidRequest)
         .fact("violations", violations.total.to_string())
         .outcome(Outcome::NotSent)
-        .detail(BadRequest::new(kept))
+        .detail(BadRequest::new(named))
         .status(&message)
 }
 

@@ -127,7 +127,7 @@ async fn health_probes_over_port_and_socket() {
 async fn a_probe_of_a_silent_port_ends_in_time() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = silent.local_addr().unwrap().to_string();
-    let ended = Program::run(&["health", "--target", &target, "--timeout", "1"], &[]).await;
+    let ended = Program::run(&["health", "--target", &target, "--timeout", "300ms"], &[]).await;
     assert_eq!(ended.code, Some(1));
 }
 
