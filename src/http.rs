@@ -18,7 +18,7 @@ use reqwest::{Certificate, Proxy, Url};
 use crate::{call::Progress, telemetry::Metrics};
 
 /// As much of an answer's body as is ever read.
-const MOST_BODY: usize = 64 * 1024;
+pub(crate) const MOST_BODY: usize = 64 * 1024;
 
 /// Where the upstream is and how to reach it.
 #[derive(Debug, Clone)]
@@ -107,6 +107,9 @@ impl Upstream {
         body: Option<Bytes>,
         progress: &Arc<Progress>,
     ) -> Result<Answer, Failure> {
+        // Lets the runtime look at its sockets first: a connection that the upstream closed while it was idle is then known
+        // to be closed, and is not taken. What crosses our request on the wire stays a lost connection.
+        tokio::task::yield_now().await;
         let started = Instant::now();
         let mut url = self.base.clone();
         let full = format!("{}{path}", self.base.path().trim_end_matches('/'));
