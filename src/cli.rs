@@ -4,6 +4,7 @@ mod attach;
 mod client;
 mod demo;
 mod emulator;
+mod errors;
 mod flags;
 mod health;
 mod present;
@@ -41,6 +42,8 @@ enum Command {
     Health(health::Options),
     /// Read the configuration, name every fault, show the result with secrets masked
     Check(Flags),
+    /// Print how the cloud's error codes become gRPC statuses
+    Errors(errors::Options),
 }
 
 /// Why a command did not do what it should.
@@ -82,6 +85,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
             Command::Attach(options) => attach::run(options, environment).await,
             Command::Health(options) => health::run(options).await,
             Command::Check(flags) => check(flags, environment),
+            Command::Errors(options) => errors::run(&options),
         }
     });
     // A file read that hangs must not keep the program alive.

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 pub(crate) use self::{
-    catalogue::{Kind, Plane, Processed},
+    catalogue::{Kind, Plane, Processed, Row, rows},
     error::Error,
-    refusal::Refusal,
+    refusal::{Refusal, Throttle},
     rest::{METHODS, Operation, Place},
 };
 use crate::{
@@ -109,7 +109,7 @@ impl Client {
 }
 
 /// Success is the one status that the operation documents.
-fn read<O: Operation>(answer: &Answer) -> Result<Done<O::Response>, Error> {
+pub(crate) fn read<O: Operation>(answer: &Answer) -> Result<Done<O::Response>, Error> {
     let text = |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     // An id that would not fit a header, nor a log line, is no use to anyone.
     let request_id = text(&X_REQUEST_ID).filter(|id| (1..=128).contains(&id.len()));

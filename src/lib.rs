@@ -21,6 +21,8 @@ mod credentials;
 pub mod emulator;
 mod http;
 pub mod pb;
+#[doc(hidden)]
+pub mod pure;
 pub mod server;
 mod service;
 mod status;

@@ -20,7 +20,7 @@ pub(crate) use self::own::{
 };
 use self::own::{garbled, lost, redirected, token_missing, unexpected, unreachable, unsafe_request};
 use crate::{
-    cloud::{Error, Kind, Plane, Processed, Refusal},
+    cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
     validate::Names,
 };
 
@@ -79,11 +79,8 @@ fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
         details.push(RetryInfo::new(Some(wait)).into());
     }
     match kind {
-        Kind::NotFound => details.push(resource(refusal, names).into()),
-        Kind::ResourceExhausted => {
-            let subject = refusal.row().and_then(|row| row.subject).unwrap_or("requests");
-            details.push(QuotaFailure::new(vec![QuotaViolation::new(subject, description())]).into());
-        }
+        Kind::NotFound | Kind::AlreadyExists => details.push(resource(refusal, names).into()),
+        Kind::ResourceExhausted => details.push(quota(refusal).into()),
         Kind::FailedPrecondition => {
             let type_ = refusal.row().and_then(|row| row.subject).unwrap_or("CLOUD_STATE");
             let subject = format!("certificates/{}", names.certificate_id);
@@ -93,7 +90,6 @@ fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
         Kind::InvalidArgument
         | Kind::Unauthenticated
         | Kind::PermissionDenied
-        | Kind::AlreadyExists
         | Kind::Aborted
         | Kind::DeadlineExceeded
         | Kind::Unimplemented
@@ -145,6 +141,11 @@ fn facts(refusal: &Refusal) -> HashMap<String, String> {
         }),
     );
     note("advice", refusal.row().map(|row| row.advice));
+    if let Some(Throttle { policy, limit, window }) = refusal.throttle() {
+        note("quota_policy", Some(policy));
+        note("quota_limit", Some(&limit.to_string()));
+        note("quota_window", Some(&format!("{}s", window.as_secs())));
+    }
     note("outcome", (refusal.processed() == Processed::Unknown).then_some("unknown"));
     let encoded = refusal.encoded_authorization_message.as_deref();
     // Half of it could not be decoded, so it is whole or not there at all.
@@ -152,7 +153,20 @@ fn facts(refusal: &Refusal) -> HashMap<String, String> {
     facts
 }
 
-/// What is missing. The catalogue knows its type; its name is the request's, where only one can be meant.
+/// What is used up, and how much of it there was.
+fn quota(refusal: &Refusal) -> QuotaFailure {
+    let row = refusal.row();
+    let subject = row.and_then(|row| row.subject).unwrap_or("requests");
+    let violation = match refusal.throttle() {
+        Some(Throttle { policy, limit, window }) => {
+            QuotaViolation::new(format!("{subject}:{policy}"), format!("{limit} in {} s", window.as_secs()))
+        }
+        None => QuotaViolation::new(subject, row.map_or("", |row| row.meaning)),
+    };
+    QuotaFailure::new(vec![violation])
+}
+
+/// What is missing, or there already. The catalogue knows its type; its name is the request's, where only one can be meant.
 fn resource(refusal: &Refusal, names: Names<'_>) -> ResourceInfo {
     let row = refusal.row();
     let type_ = row.and_then(|row| row.resource).unwrap_or("resource");

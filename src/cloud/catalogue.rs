@@ -84,6 +84,11 @@ pub(crate) fn find(code: &str, status: u16) -> Option<&'static Row> {
     row(status).or_else(|| row(0)).and_then(|index| ROWS.get(index))
 }
 
+/// All rows, by code and status.
+pub(crate) fn rows() -> &'static [Row] {
+    ROWS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

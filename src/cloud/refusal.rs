@@ -78,10 +78,19 @@ impl Refusal {
         self.row().map(|row| row.plane)
     }
 
-    /// How long to wait before a repeat, if waiting helps: as the cloud asks, else as the catalogue advises.
+    /// How long to wait before a repeat, if waiting helps: as the cloud asks, else as its text says, else as the catalogue
+    /// advises.
     pub(crate) fn wait(&self) -> Option<Duration> {
         let by_status = matches!(self.status, 429 | 503).then_some(Duration::from_secs(1));
-        self.retry_after.or_else(|| self.row().map_or(by_status, |row| row.wait))
+        self.retry_after
+            // When the window has passed, it has certainly turned.
+            .or_else(|| self.throttle().map(|throttle| throttle.window.min(LONGEST_WAIT)))
+            .or_else(|| self.row().map_or(by_status, |row| row.wait))
+    }
+
+    /// The limit that a throttling text names.
+    pub(crate) fn throttle(&self) -> Option<Throttle<'_>> {
+        (self.kind() == Kind::ResourceExhausted).then(|| Throttle::read(&self.message)).flatten()
     }
 
     /// The parameters that the message names, as in `parameterName:domain_id`.
@@ -91,6 +100,35 @@ impl Refusal {
             let name = rest.get(..end).unwrap_or_default().trim_end_matches('.');
             (1..=128).contains(&name.len()).then_some(name)
         })
+    }
+}
+
+/// A limit as the front gateway's text names it: `policy user over ratelimit,limit:200,time:5 minute`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Throttle<'a> {
+    /// Whom or what the limit is for: `user`, `api`, `ip`.
+    pub(crate) policy: &'a str,
+    pub(crate) limit: u64,
+    pub(crate) window: Duration,
+}
+
+impl<'a> Throttle<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let (_, rest) = text.split_once("policy ")?;
+        let (policy, rest) = rest.split_once(" over ratelimit,limit:")?;
+        let (limit, rest) = rest.split_once(",time:")?;
+        let (number, rest) = rest.split_once(' ')?;
+        let unit = rest.get(..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len()))?;
+        let seconds = match unit.strip_suffix('s').unwrap_or(unit) {
+            "second" => 1,
+            "minute" => 60,
+            "hour" => 3600,
+            "day" => 86_400,
+            _ => return None,
+        };
+        let window = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
+        let is_word = (1..=32).contains(&policy.len()) && policy.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_word.then_some(Self { policy, limit: limit.parse().ok()?, window })
     }
 }
 

@@ -105,6 +105,31 @@ fn throttling_says_when_to_come_back() {
 }
 
 #[test]
+fn a_throttling_text_becomes_a_quota_with_limit_and_window() {
+    let text = "The throttling threshold has been reached: policy api over ratelimit,limit:100,time:1 minute";
+    let (_, details) = answered(refusal(429, "APIG.0308", text), &[]);
+    let violation = &details.quota_failure().unwrap().violations[0];
+    assert_eq!((violation.subject.as_str(), violation.description.as_str()), ("requests:api", "100 in 60 s"));
+    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(60)));
+    let facts = &details.error_info().unwrap().metadata;
+    assert_eq!(
+        (facts["quota_policy"].as_str(), facts["quota_limit"].as_str(), facts["quota_window"].as_str()),
+        ("api", "100", "60s")
+    );
+    assert_eq!(facts["plane"], "front");
+}
+
+#[test]
+fn what_is_there_already_and_what_is_not_allowed_are_named() {
+    let (status, details) = answered(refusal(400, "APIC.7258", "m"), &[]);
+    assert_eq!((status.code(), details.resource_info().unwrap().resource_type.as_str()), (Code::AlreadyExists, "port"));
+    let (status, details) = answered(refusal(409, "APIG.3708", "m"), &[]);
+    let violation = &details.precondition_failure().unwrap().violations[0];
+    assert_eq!((status.code(), violation.subject.as_str()), (Code::FailedPrecondition, "certificates/c1"));
+    assert!(violation.r#type.starts_with("CERTIFICATE_"), "{}", violation.r#type);
+}
+
+#[test]
 fn an_unknown_outcome_is_told_and_never_repeated_by_a_client_on_its_own() {
     for (error, code) in [
         (Error::ConnectionLost("reset".into()), Code::Unavailable),

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets them has failed")]
 
+mod answer_bounds;
 mod answers;
 mod attach;
 mod bindings;
+mod catalogue;
 mod cli;
 mod connections;
 mod credentials;

@@ -153,6 +153,24 @@ fn waiting_is_advised_when_it_helps() {
     assert_eq!(after(400, r#"{"error_code":"APIG.2012","error_msg":"m"}"#, None), None);
 }
 
+#[test]
+fn a_throttling_text_names_policy_limit_and_window() {
+    let text = "The throttling threshold has been reached: policy user over ratelimit,limit:200,time:5 minute";
+    let refusal = read(429, &format!(r#"{{"error_msg":"{text}","error_code":"APIG.0308"}}"#));
+    let throttle = Throttle { policy: "user", limit: 200, window: Duration::from_secs(300) };
+    assert_eq!(refusal.throttle(), Some(throttle));
+    assert_eq!(refusal.wait(), Some(Duration::from_secs(300)));
+    for other in [
+        "The throttling threshold has been reached: policy user over ratelimit,limit:XX,time:1 minute",
+        "policy a b over ratelimit,limit:1,time:1 minute",
+        "policy user over ratelimit,limit:1,time:1 fortnight",
+        "policy user over ratelimit,limit:1,time:99999999999999999999 day",
+    ] {
+        let refusal = read(429, &format!(r#"{{"error_msg":"{other}","error_code":"APIG.0308"}}"#));
+        assert_eq!((refusal.throttle(), refusal.wait()), (None, Some(Duration::from_secs(1))), "{other}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_body_is_too_strange(status in 100u16..1000, body in prop::collection::vec(any::<u8>(), 0..2048)) {
