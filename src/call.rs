@@ -16,6 +16,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// The caller's own IAM token, marked sensitive.
     pub(crate) token: Option<HeaderValue>,
+    /// Attempts that the caller's own library made before this one.
+    pub(crate) previous_attempts: u32,
     /// The id under which caller, gateway and cloud log this call.
     pub(crate) request_id: HeaderValue,
     /// The trace that this call is a part of.

@@ -1,15 +1,30 @@
 //! The cloud's API as functions: a request message goes in, success or an [`Error`] comes out. It has never heard of
 //! gRPC's status codes or metadata.
 
+mod breaker;
 mod catalogue;
 mod error;
+mod pace;
 mod refusal;
 mod rest;
+mod retry;
+mod turn;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
+use self::{
+    breaker::{Breaker, CircuitOpen},
+    pace::{Pace, TooFar},
+    retry::{Budget, RuntimeClock},
+    turn::{QueueFull, Turns},
+};
 pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
     error::Error,
@@ -20,6 +35,7 @@ use crate::{
     call::Call,
     credentials::{Credentials, TokenMissing},
     http::{Answer, Failure, Upstream},
+    telemetry::Metrics,
 };
 
 static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -28,12 +44,31 @@ static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// How the client treats the cloud, and its own callers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Attempts in all, the first included.
+    pub(crate) max_attempts: u32,
+    /// Changes of one certificate go one after the other.
+    pub(crate) serialize_certificates: bool,
+    /// Failures in a row after which calls fail fast; 0: never.
+    pub(crate) breaker_threshold: u32,
+    /// `None`: as fast as callers come.
+    pub(crate) max_requests_per_second: Option<u32>,
+}
+
 /// A client of the cloud's API.
 #[derive(Debug)]
 pub(crate) struct Client {
     upstream: Upstream,
     credentials: Credentials,
     place: Place,
+    max_attempts: u32,
+    budget: Budget,
+    turns: Option<Turns>,
+    breaker: Breaker,
+    pace: Option<Pace>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a successful call brought.
@@ -45,8 +80,24 @@ pub(crate) struct Done<T> {
 }
 
 impl Client {
-    pub(crate) fn new(upstream: Upstream, credentials: Credentials, place: Place) -> Self {
-        Self { upstream, credentials, place }
+    pub(crate) fn new(
+        upstream: Upstream,
+        credentials: Credentials,
+        place: Place,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            upstream,
+            credentials,
+            place,
+            max_attempts: settings.max_attempts,
+            budget: Budget::new(Instant::now()),
+            turns: settings.serialize_certificates.then(Turns::default),
+            breaker: Breaker::new(settings.breaker_threshold),
+            pace: settings.max_requests_per_second.map(Pace::new),
+            metrics,
+        }
     }
 
     /// The project that requests without one act on.
@@ -61,51 +112,97 @@ impl Client {
     /// Every [`Error`]: what the cloud refused, what kept the request from the cloud, what happened to its answer.
     pub(crate) async fn call<O: Operation>(&self, request: &O, call: &Call) -> Result<Done<O::Response>, Error> {
         let form = rest::form(request, &self.place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
-        let mut token = self.credentials.token(call).map_err(|TokenMissing| Error::TokenMissing)?;
-        loop {
-            let answer = self.attempt::<O>(&form, token.clone(), call).await?;
-            match read::<O>(&answer) {
-                Err(Error::Refused(refusal)) if refusal.kind() == Kind::Unauthenticated => {
-                    call.progress.settled();
-                    // A token that has just been replaced (they die early when permissions change) earns one repeat.
-                    match self.credentials.replacement(&token).await {
-                        Some(newer) => token = newer,
-                        None => return Err(self.blame(refusal)),
-                    }
-                }
-                other => return other,
+        // Held over pauses too: whoever waits for the certificate would only meet the same answer.
+        let _turn = match (&self.turns, form.changes()) {
+            (Some(turns), Some(certificate)) => {
+                Some(turns.take(certificate).await.map_err(|QueueFull| Error::QueueFull)?)
             }
+            _ => None,
+        };
+        // A caller that repeats by itself must not multiply with us.
+        let most = self.max_attempts.saturating_sub(call.previous_attempts).max(1);
+        let attempt = || self.attempt::<O>(&form, call);
+        let repeated = |error: &Error, number, pause| {
+            self.metrics.retries.inc();
+            debug!(attempt = number, ?pause, ?error, "trying again");
+        };
+        retry::run(&RuntimeClock, &self.budget, most, call.deadline, attempt, repeated).await
+    }
+
+    /// One attempt, freshly authorized. A held token that the cloud refuses and that has been replaced by now (they die
+    /// early when permissions change) earns one more exchange.
+    async fn attempt<O: Operation>(&self, form: &rest::Form, call: &Call) -> Result<Done<O::Response>, Error> {
+        let mut token = self.credentials.token(call).map_err(|TokenMissing| Error::TokenMissing)?;
+        let mut fresh = false;
+        loop {
+            let result = self.exchange::<O>(form, token.clone(), call).await;
+            let Err(Error::Refused(refusal)) = result else { return result };
+            if refusal.processed() != Processed::Unknown {
+                call.progress.settled();
+            }
+            if refusal.kind() != Kind::Unauthenticated {
+                return Err(Error::Refused(refusal));
+            }
+            match self.credentials.replacement(&token).await {
+                Some(newer) if !fresh => token = newer,
+                _ => return Err(self.blame(refusal)),
+            }
+            fresh = true;
         }
     }
 
-    /// One exchange, freshly authorized.
-    async fn attempt<O: Operation>(&self, form: &rest::Form, token: HeaderValue, call: &Call) -> Result<Answer, Error> {
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(header::ACCEPT, JSON.clone());
-        if form.body.is_some() {
-            headers.insert(header::CONTENT_TYPE, JSON.clone());
+    /// One exchange, when pace and circuit allow it.
+    async fn exchange<O: Operation>(
+        &self,
+        form: &rest::Form,
+        token: HeaderValue,
+        call: &Call,
+    ) -> Result<Done<O::Response>, Error> {
+        if let Some(pace) = &self.pace {
+            let pause = pace.reserve(Instant::now(), call.deadline).map_err(|TooFar(pause)| Error::Paced(pause))?;
+            tokio::time::sleep(pause).await;
         }
-        headers.insert(X_REQUEST_ID.clone(), call.request_id.clone());
-        if let Some(parent) = &call.trace.parent {
-            headers.insert(TRACEPARENT.clone(), parent.clone());
+        let admission = self.breaker.admit(Instant::now()).map_err(|CircuitOpen(wait)| Error::CircuitOpen(wait))?;
+        let headers = headers(token, form.body.is_some(), call);
+        let answer = self.upstream.exchange(O::VERB, &form.path, headers, form.body.clone(), &call.progress).await;
+        let failed = match &answer {
+            Ok(answer) => matches!(answer.status.as_u16(), 502..=504),
+            Err(_) => true,
+        };
+        if let Some(circuit) = admission.report(failed, Instant::now()) {
+            self.metrics.circuit.set(circuit as i64);
+            warn!(?circuit, "the circuit to the upstream changed");
         }
-        if let Some(state) = &call.trace.state {
-            headers.insert(TRACESTATE.clone(), state.clone());
+        match answer {
+            Ok(answer) => read::<O>(&answer),
+            Err(Failure::NotSent(cause)) => Err(Error::Unreachable(cause)),
+            Err(Failure::Lost(cause)) => Err(Error::ConnectionLost(cause)),
+            Err(Failure::Garbled(cause)) => Err(Error::Garbled(cause)),
         }
-        headers.insert(X_AUTH_TOKEN.clone(), token);
-        self.upstream.exchange(O::VERB, &form.path, headers, form.body.clone(), &call.progress).await.map_err(
-            |failure| match failure {
-                Failure::NotSent(cause) => Error::Unreachable(cause),
-                Failure::Lost(cause) => Error::ConnectionLost(cause),
-                Failure::Garbled(cause) => Error::Garbled(cause),
-            },
-        )
     }
 
     /// Whose fault a refused credential is.
     fn blame(&self, refusal: Box<Refusal>) -> Error {
         if self.credentials.are_ours() { Error::CredentialsRefused(refusal) } else { Error::Refused(refusal) }
     }
+}
+
+/// All that goes upstream besides the body.
+fn headers(token: HeaderValue, has_body: bool, call: &Call) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::ACCEPT, JSON.clone());
+    if has_body {
+        headers.insert(header::CONTENT_TYPE, JSON.clone());
+    }
+    headers.insert(X_REQUEST_ID.clone(), call.request_id.clone());
+    if let Some(parent) = &call.trace.parent {
+        headers.insert(TRACEPARENT.clone(), parent.clone());
+    }
+    if let Some(state) = &call.trace.state {
+        headers.insert(TRACESTATE.clone(), state.clone());
+    }
+    headers.insert(X_AUTH_TOKEN.clone(), token);
+    headers
 }
 
 /// Success is the one status that the operation documents.

@@ -4,7 +4,7 @@
 mod read;
 mod settings;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use reqwest::Url;
 
@@ -12,7 +12,7 @@ use self::read::Reader;
 pub(crate) use self::read::parse_duration;
 pub use self::settings::{SETTINGS, Setting};
 use crate::{
-    cloud::Place,
+    cloud::{self, Place},
     credentials::{self, parse_token},
     http,
     server::{self, Address},
@@ -232,7 +232,10 @@ fn gateway(
     {
         read.fault("admin-listen", "must be host:port, or off");
     }
+    let timeout = read.duration("timeout");
     let connection = server::Limits {
+        max_age: Some(read.duration_or_zero("max-connection-age")).filter(|age| !age.is_zero()),
+        grace: timeout + Duration::from_secs(5),
         handshake_timeout: read.duration("handshake-timeout"),
         keep_alive_interval: read.duration("keep-alive-interval"),
         keep_alive_timeout: read.duration("keep-alive-timeout"),
@@ -240,10 +243,17 @@ fn gateway(
     let max_connections = read.number("max-connections", 1..=1_000_000);
     let max_concurrency = read.number("max-concurrency", 1..=1_000_000);
     let max_message_size = read.size("max-message-size", 1024..=64 * 1024 * 1024);
-    let timeout = read.duration("timeout");
+    let max_buffered_bytes = read.size("max-buffered-bytes", 64 * 1024..=64 * 1024 * 1024 * 1024);
+    let cloud = cloud::Settings {
+        max_attempts: read.number("max-attempts", 1..=10),
+        serialize_certificates: read.is_on("serialize-certificates"),
+        breaker_threshold: read.number("breaker-threshold", 0..=1_000_000),
+        max_requests_per_second: Some(read.number("max-requests-per-second", 0..=1_000_000))
+            .filter(|number| *number > 0),
+    };
     let drain_delay = read.duration_or_zero("drain-delay");
     let drain_timeout = read.duration("drain-timeout");
-    let require_instance_ids = read.one_of("require-instance-ids", &["true", "false"]) == Some("true");
+    let require_instance_ids = read.is_on("require-instance-ids");
     // Only here, so that every setting has been read and its faults noted.
     Some(server::Settings {
         upstream: upstream?,
@@ -255,6 +265,8 @@ fn gateway(
         max_connections,
         max_concurrency,
         max_message_size,
+        max_buffered_bytes,
+        cloud,
         timeout,
         drain_delay,
         drain_timeout,

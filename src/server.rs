@@ -3,10 +3,18 @@
 
 mod admin;
 mod connection;
+mod held;
 mod inbound;
 mod listener;
 
-use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +26,7 @@ pub(crate) use self::connection::Limits;
 pub use self::listener::Address;
 use self::{inbound::Inbound, listener::Listener};
 use crate::{
-    cloud::{Client, Place},
+    cloud::{self, Client, Place},
     credentials::{self, Credentials},
     http::{self, Upstream},
     pb::{
@@ -45,6 +53,8 @@ pub struct Settings {
     pub(crate) max_connections: usize,
     pub(crate) max_concurrency: usize,
     pub(crate) max_message_size: usize,
+    pub(crate) max_buffered_bytes: usize,
+    pub(crate) cloud: cloud::Settings,
     pub(crate) timeout: Duration,
     pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
@@ -59,6 +69,9 @@ pub(crate) struct Shared {
     places: Semaphore,
     max_concurrency: usize,
     max_message_size: usize,
+    max_buffered_bytes: usize,
+    /// The bytes of messages that calls in progress hold.
+    buffered: AtomicUsize,
     timeout: Duration,
     /// Whether new work is wanted: what readiness says.
     ready: CancellationToken,
@@ -74,6 +87,8 @@ impl Shared {
             places: Semaphore::new(settings.max_concurrency),
             max_concurrency: settings.max_concurrency,
             max_message_size: settings.max_message_size,
+            max_buffered_bytes: settings.max_buffered_bytes,
+            buffered: AtomicUsize::new(0),
             timeout: settings.timeout,
             ready: CancellationToken::new(),
             draining: CancellationToken::new(),
@@ -139,7 +154,13 @@ impl Server {
             ),
         };
         let shared = Arc::new(Shared::new(metrics, &settings));
-        let cloud = Client::new(upstream, Credentials::start(settings.credentials.clone()), settings.place.clone());
+        let cloud = Client::new(
+            upstream,
+            Credentials::start(settings.credentials.clone()),
+            settings.place.clone(),
+            settings.cloud,
+            Arc::clone(&shared.metrics),
+        );
         let health = HealthReporter::new();
         let service = Certificates::new(cloud, settings.require_instance_ids);
         let inbound = Inbound::new(routes(service, &health, settings.max_message_size), Arc::clone(&shared));
@@ -161,7 +182,7 @@ impl Server {
         let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.shared)));
         self.report(ServingStatus::Serving).await;
         self.shared.ready.cancel();
-        info!(address = %self.address(), admin = ?self.admin_address(), "serving");
+        info!(address = %self.address(), admin = self.admin_address().map(tracing::field::display), "serving");
 
         let mut connections = JoinSet::new();
         self.accept_until(shutdown, &mut connections).await;
@@ -197,6 +218,7 @@ impl Server {
                         self.shared.metrics.connections_refused.inc();
                     }
                     Ok(peer) => {
+                        self.shared.metrics.connections_accepted.inc();
                         let inbound = self.inbound.clone();
                         let limits = self.settings.connection;
                         connections.spawn(connection::serve(peer, inbound, limits));

@@ -15,10 +15,12 @@ use tonic_types::{
 };
 
 pub(crate) use self::own::{
-    deadline_exceeded, invalid_request, malformed_timeout, message_too_large, overloaded, panicked, shutting_down,
-    unimplemented, unreadable_message,
+    buffers_full, deadline_exceeded, invalid_request, malformed_timeout, message_too_large, overloaded, panicked,
+    shutting_down, unimplemented, unreadable_message,
 };
-use self::own::{garbled, lost, redirected, token_missing, unexpected, unreachable, unsafe_request};
+use self::own::{
+    circuit_open, garbled, lost, paced, queue_full, redirected, token_missing, unexpected, unreachable, unsafe_request,
+};
 use crate::{
     cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
     validate::Names,
@@ -57,6 +59,9 @@ pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
         Error::Refused(refusal) => refused(refusal, names),
         Error::CredentialsRefused(refusal) => own::credentials_refused(refusal),
         Error::TokenMissing => token_missing(),
+        Error::CircuitOpen(wait) => circuit_open(*wait),
+        Error::Paced(wait) => paced(*wait),
+        Error::QueueFull => queue_full(),
         Error::Unreachable(cause) => unreachable(cause),
         Error::ConnectionLost(cause) => lost(cause),
         Error::Garbled(cause) => garbled(cause),

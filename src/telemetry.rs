@@ -74,10 +74,16 @@ pub(crate) struct Metrics {
     pub(crate) calls_in_progress: Gauge,
     /// Open connections on the gRPC port.
     pub(crate) connections: Gauge,
+    /// Connections taken on the gRPC port.
+    pub(crate) connections_accepted: Counter,
     /// Connections turned away since there were too many.
     pub(crate) connections_refused: Counter,
     /// Calls on which a handler panicked.
     pub(crate) panics: Counter,
+    /// Requests to the cloud that were tried again.
+    pub(crate) retries: Counter,
+    /// The circuit to the upstream: 0 closed, 1 half open, 2 open.
+    pub(crate) circuit: Gauge,
 }
 
 impl Default for Metrics {
@@ -89,8 +95,11 @@ impl Default for Metrics {
             upstream: Family::new_with_constructor(histogram),
             calls_in_progress: Gauge::default(),
             connections: Gauge::default(),
+            connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
             panics: Counter::default(),
+            retries: Counter::default(),
+            circuit: Gauge::default(),
         };
         metrics.registered()
     }
@@ -114,11 +123,22 @@ impl Metrics {
         registry.register("apig_gateway_calls_in_progress", "Calls in progress", self.calls_in_progress.clone());
         registry.register("apig_gateway_connections", "Open connections on the gRPC port", self.connections.clone());
         registry.register(
+            "apig_gateway_connections_accepted",
+            "Connections taken on the gRPC port",
+            self.connections_accepted.clone(),
+        );
+        registry.register(
             "apig_gateway_connections_refused",
             "Connections closed at once since there were too many",
             self.connections_refused.clone(),
         );
         registry.register("apig_gateway_panics", "Calls on which a handler panicked", self.panics.clone());
+        registry.register("apig_gateway_retries", "Requests to the cloud that were tried again", self.retries.clone());
+        registry.register(
+            "apig_gateway_circuit_state",
+            "The circuit to the upstream: 0 closed, 1 half open, 2 open",
+            self.circuit.clone(),
+        );
         self
     }
 

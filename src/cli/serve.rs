@@ -12,6 +12,8 @@ pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<()
     let (format, level) = config.logs();
     telemetry::start_logs(format, level).map_err(Failure::Other)?;
     let mut signals = Signals::listen()?;
+    // Whoever follows files listens to it too; without them it must not end the program.
+    let _hangup = signal(SignalKind::hangup())?;
     let server = Server::bind(config.gateway).await?;
 
     let stop = CancellationToken::new();

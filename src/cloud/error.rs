@@ -1,5 +1,7 @@
 //! Why a call to the cloud failed, as far as it matters to what the caller is told and whether a repeat is safe.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::refusal::Refusal;
@@ -11,6 +13,12 @@ pub(crate) enum Error {
     Refused(Box<Refusal>),
     /// The cloud said no to a credential that this gateway holds: the operator's to mend.
     CredentialsRefused(Box<Refusal>),
+    /// The upstream is down, and requests fail fast until this is over. Nothing was sent.
+    CircuitOpen(Duration),
+    /// The limit on requests a second leaves no moment before the deadline; the next one is after this. Nothing was sent.
+    Paced(Duration),
+    /// Too many calls wait for the same certificate. Nothing was sent.
+    QueueFull,
     /// The caller must bring a token and brought none. Nothing was sent.
     TokenMissing,
     /// No connection: nothing was sent.
@@ -33,7 +41,10 @@ impl Error {
         match self {
             Self::Refused(refusal) | Self::CredentialsRefused(refusal) => refusal.request_id.as_deref(),
             Self::Redirected { request_id, .. } | Self::Unexpected { request_id, .. } => request_id.as_deref(),
-            Self::TokenMissing
+            Self::CircuitOpen(_)
+            | Self::Paced(_)
+            | Self::QueueFull
+            | Self::TokenMissing
             | Self::Unreachable(_)
             | Self::ConnectionLost(_)
             | Self::Garbled(_)

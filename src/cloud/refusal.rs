@@ -88,9 +88,19 @@ impl Refusal {
             .or_else(|| self.row().map_or(by_status, |row| row.wait))
     }
 
+    /// Whether the cloud itself asks for the wait.
+    pub(crate) fn is_wait_asked(&self) -> bool {
+        self.retry_after.is_some()
+    }
+
+    /// Whether the cloud refuses since there are too many requests.
+    pub(crate) fn is_throttling(&self) -> bool {
+        self.kind() == Kind::ResourceExhausted
+    }
+
     /// The limit that a throttling text names.
     pub(crate) fn throttle(&self) -> Option<Throttle<'_>> {
-        (self.kind() == Kind::ResourceExhausted).then(|| Throttle::read(&self.message)).flatten()
+        self.is_throttling().then(|| Throttle::read(&self.message)).flatten()
     }
 
     /// The parameters that the message names, as in `parameterName:domain_id`.

@@ -51,6 +51,15 @@ pub(crate) struct Form {
     pub(crate) path: String,
     /// The JSON.
     pub(crate) body: Option<Bytes>,
+    /// Where the path's part up to the certificate ends, if the operation changes one.
+    certificate_ends: Option<usize>,
+}
+
+impl Form {
+    /// The certificate that the operation changes: its path, which names the project too.
+    pub(crate) fn changes(&self) -> Option<&str> {
+        self.path.get(..self.certificate_ends?)
+    }
 }
 
 /// A field's value would not stay in its path segment. Validation refuses such requests; this is the second lock.
@@ -64,6 +73,7 @@ pub(crate) struct UnsafeSegment(pub(crate) &'static str);
 /// [`UnsafeSegment`] names the field whose value can't be a path segment.
 pub(crate) fn form<O: Operation>(request: &O, place: &Place) -> Result<Form, UnsafeSegment> {
     let mut path = String::with_capacity(160);
+    let mut certificate_ends = None;
     for segment in request.path() {
         path.push('/');
         path.push_str(match segment {
@@ -80,12 +90,15 @@ pub(crate) fn form<O: Operation>(request: &O, place: &Place) -> Result<Form, Uns
                 value
             }
         });
+        if matches!(segment, Segment::Field { name: "certificate_id", .. }) && O::VERB != Verb::GET {
+            certificate_ends = Some(path.len());
+        }
     }
     let body = O::HAS_BODY.then(|| {
         let json = serde_json::to_vec(request).expect("messages hold strings, booleans and numbers, and no maps");
         Bytes::from(json)
     });
-    Ok(Form { path, body })
+    Ok(Form { path, body, certificate_ends })
 }
 
 #[cfg(test)]
@@ -127,6 +140,15 @@ mod tests {
                 r#"{"domains":[{"domain":"apigtest.xxx.com","instance_ids":["#,
                 r#""f0fa1789-3b76-433b-a787-9892951c620e","7d39549681c54d968ec2910da9da95cd"]}]}"#
             )
+        );
+    }
+
+    #[test]
+    fn a_change_names_its_certificate() {
+        let form = form(&documented(), &place()).unwrap();
+        assert_eq!(
+            form.changes(),
+            Some("/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67")
         );
     }
 

@@ -1,6 +1,6 @@
 //! Reads values out of the sources, and collects what is wrong with them.
 
-use std::{collections::BTreeMap, fmt::Display, fs, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, fs, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use super::{Given, SETTINGS, Setting, Source, Sources};
 
@@ -79,7 +79,14 @@ impl<'a> Reader<'a> {
         self.check(key, duration).unwrap_or_default()
     }
 
-    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<usize>) -> usize {
+    pub(super) fn is_on(&mut self, key: &'static str) -> bool {
+        self.one_of(key, &["true", "false"]) == Some("true")
+    }
+
+    pub(super) fn number<N>(&mut self, key: &'static str, range: RangeInclusive<N>) -> N
+    where
+        N: FromStr + PartialOrd + Display + Copy,
+    {
         let number = self.text(key).and_then(|text| text.parse().ok());
         self.in_range(key, number, range, "a whole number")
     }
@@ -89,13 +96,10 @@ impl<'a> Reader<'a> {
         self.in_range(key, size, range, "a size such as 64KiB or 4MiB")
     }
 
-    fn in_range(
-        &mut self,
-        key: &'static str,
-        number: Option<usize>,
-        range: RangeInclusive<usize>,
-        what: &str,
-    ) -> usize {
+    fn in_range<N>(&mut self, key: &'static str, number: Option<N>, range: RangeInclusive<N>, what: &str) -> N
+    where
+        N: PartialOrd + Display + Copy,
+    {
         match number {
             Some(number) if range.contains(&number) => number,
             _ => {

@@ -41,8 +41,8 @@ fn every_fault_is_named_at_once() {
             "project-id (APIG_GATEWAY_PROJECT_ID) must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~",
             "credentials (APIG_GATEWAY_CREDENTIALS) must be one of passthrough, token",
             "listen (--listen) must be host:port or unix:/path",
-            "max-concurrency (--max-concurrency) must be a whole number from 1 to 1000000",
             "timeout (--timeout) must be a time such as 250ms, 30s or 5m, at most 24h",
+            "max-concurrency (--max-concurrency) must be a whole number from 1 to 1000000",
         ]
     );
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -66,8 +67,22 @@ impl File {
         // The file may have changed since it was read for the configuration, so the first look reads it again.
         let mut loaded = None;
         let mut before = None;
+        let mut hangup = signal(SignalKind::hangup()).ok();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            let asked = async {
+                match &mut hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = asked => {
+                    let file = Arc::clone(&self);
+                    let _ = tokio::task::spawn_blocking(move || file.reload()).await;
+                    continue;
+                }
+            }
             let file = Arc::clone(&self);
             let Ok(Ok(now)) = tokio::task::spawn_blocking(move || Fingerprint::of(&file.path)).await else { continue };
             // A file still being written changes between two looks.

@@ -34,6 +34,10 @@ const MAX_STREAMS: u32 = 256;
 pub(crate) struct Limits {
     /// The time for a peer to say that it speaks HTTP/2.
     pub(crate) handshake_timeout: Duration,
+    /// The age at which a connection is asked to end, give or take a tenth.
+    pub(crate) max_age: Option<Duration>,
+    /// How long its calls may then take.
+    pub(crate) grace: Duration,
     /// How often a silent peer is asked whether it is there.
     pub(crate) keep_alive_interval: Duration,
     /// How long its answer may take.
@@ -61,33 +65,60 @@ pub(super) async fn serve(peer: Peer, inbound: Inbound, limits: Limits) {
         .keep_alive_timeout(limits.keep_alive_timeout)
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
-    let greeted = || greeted.load(Ordering::Relaxed);
 
-    let first = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = closing.cancelled() => None,
-        // hyper waits for the preface without end, and so would a drain.
-        () = tokio::time::sleep(limits.handshake_timeout) => {
-            if !greeted() {
-                debug!("peer did not greet in time");
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        end = async {
+            tokio::select! {
+                () = closing.cancelled() => Leave::Drain,
+                () = silent(&greeted, limits.handshake_timeout) => Leave::AtOnce,
+                () = old(limits.max_age) => Leave::OldAge,
+            }
+        } => {
+            if matches!(end, Leave::AtOnce) || !greeted.load(Ordering::Relaxed) {
+                debug!("a peer that has not greeted is dropped");
                 return;
             }
-            tokio::select! {
-                ended = connection.as_mut() => Some(ended),
-                () = closing.cancelled() => None,
-            }
-        }
-    };
-    let ended = match first {
-        Some(ended) => ended,
-        None if !greeted() => return,
-        None => {
+            // GOAWAY: the calls in progress end, and the peer opens another connection for the next ones.
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match end {
+                Leave::OldAge => tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = tokio::time::sleep(limits.grace) => return,
+                },
+                // The drain has its own end.
+                Leave::Drain | Leave::AtOnce => connection.await,
+            }
         }
     };
     if let Err(fault) = ended {
         debug!(%fault, "connection ended");
+    }
+}
+
+/// Why a connection shall end.
+enum Leave {
+    /// The gateway drains.
+    Drain,
+    /// The peer never greeted.
+    AtOnce,
+    /// It has lived long enough: balancers in front spread connections, not calls.
+    OldAge,
+}
+
+/// Resolves for a peer that has not greeted in time: hyper waits for it without end, and so would a drain.
+async fn silent(greeted: &AtomicBool, timeout: Duration) {
+    tokio::time::sleep(timeout).await;
+    if greeted.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Resolves at the age, give or take a tenth, so that connections made together do not end together.
+async fn old(max_age: Option<Duration>) {
+    match max_age {
+        Some(age) => tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await,
+        None => std::future::pending().await,
     }
 }
 

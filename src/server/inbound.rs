@@ -12,7 +12,10 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service;
 use tracing::{Instrument as _, Span, debug, error, field, info, info_span};
 
-use super::Shared;
+use super::{
+    Shared,
+    held::{Held, Metered},
+};
 use crate::{
     call::{Call, Progress, Trace},
     cloud::METHODS,
@@ -36,12 +39,12 @@ static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-e
 
 /// The body of a request: hyper's, or a test's.
 pub(super) trait Incoming:
-    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
 {
 }
 
 impl<B> Incoming for B where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
 {
 }
 
@@ -122,12 +125,16 @@ impl Inbound {
         let call = Call {
             deadline: Instant::now() + timeout,
             token: token(request.headers()),
+            previous_attempts: previous_attempts(request.headers()),
             request_id: request_id.clone(),
             trace: trace(request.headers()),
             progress: Arc::clone(&progress),
         };
         let deadline = tokio::time::sleep_until(call.deadline);
         request.extensions_mut().insert(Arc::new(call));
+        // Its bytes count until the call is over: the message lives as long as its attempts do.
+        let held = Arc::new(Held::new(Arc::clone(&shared)));
+        let request = request.map(|body| Metered { body, held: Arc::clone(&held) });
         // The one deadline of the call: whatever runs underneath is dropped, and its connection with it.
         tokio::select! {
             // An answer that is there is given, though it be late.
@@ -238,6 +245,11 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         let id = uuid::Uuid::now_v7().as_hyphenated().encode_lower(&mut text);
         HeaderValue::from_str(id).expect("hexadecimal digits and hyphens")
     })
+}
+
+/// How often the caller's own library has tried this call before (gRFC A6).
+fn previous_attempts(headers: &HeaderMap) -> u32 {
+    headers.get("grpc-previous-rpc-attempts").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// The caller's token, marked so that it never shows in a log.

@@ -29,6 +29,7 @@ pub(super) enum Reason {
     UpstreamRedirect,
     DeadlineExceeded,
     Overloaded,
+    CircuitOpen,
     ShuttingDown,
     InternalError,
 }
@@ -45,6 +46,7 @@ impl Reason {
             Self::UpstreamRedirect => "UPSTREAM_REDIRECT",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Overloaded => "OVERLOADED",
+            Self::CircuitOpen => "CIRCUIT_OPEN",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::InternalError => "INTERNAL_ERROR",
         }
@@ -180,6 +182,39 @@ pub(crate) fn overloaded(limit: usize) -> Status {
         .outcome(Outcome::NotSent)
         .retry_in(Duration::from_millis(250))
         .status(&format!("the gateway has {limit} calls in progress and takes no more"))
+}
+
+/// The messages of the calls in progress take all the memory that they may.
+pub(crate) fn buffers_full(limit: usize) -> Status {
+    Own::new(Code::Unavailable, Reason::Overloaded)
+        .fact("max_buffered_bytes", limit.to_string())
+        .outcome(Outcome::NotSent)
+        .retry_in(Duration::from_millis(250))
+        .status("the gateway holds as many bytes of messages as it may and takes no more")
+}
+
+/// The upstream is down.
+pub(super) fn circuit_open(wait: Duration) -> Status {
+    Own::new(Code::Unavailable, Reason::CircuitOpen)
+        .outcome(Outcome::NotSent)
+        .retry_in(wait)
+        .status("the cloud has failed many times in a row; calls fail at once until one has come through")
+}
+
+/// The limit on requests a second leaves no moment before the deadline.
+pub(super) fn paced(wait: Duration) -> Status {
+    Own::new(Code::Unavailable, Reason::Overloaded)
+        .outcome(Outcome::NotSent)
+        .retry_in(wait)
+        .status("the limit on requests a second leaves no moment before the deadline")
+}
+
+/// Too many calls wait for one certificate.
+pub(super) fn queue_full() -> Status {
+    Own::new(Code::Unavailable, Reason::Overloaded)
+        .outcome(Outcome::NotSent)
+        .retry_in(Duration::from_secs(1))
+        .status("too many calls wait for their turn to change this certificate")
 }
 
 /// Time is up.

@@ -9,7 +9,7 @@ use crate::support::{Caller, Cloud, Failed, Gateway, Program, Reply, documented,
 /// One call that the cloud answers so.
 async fn answered(reply: Reply) -> (Failed, Cloud) {
     let cloud = Cloud::answering([reply]).await;
-    let gateway = Gateway::facing(cloud.address).start().await;
+    let gateway = Gateway::facing(cloud.address).with("max-attempts", "1").start().await;
     let failure = failed(gateway.caller().await.attach(documented()).await);
     assert_eq!(cloud.seen().len(), 1, "sent once and not repeated");
     (failure, cloud)

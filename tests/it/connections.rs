@@ -73,6 +73,39 @@ async fn connections_past_the_cap_are_closed_and_counted() {
     gateway.caller().await.attach(documented()).await.unwrap();
 }
 
+/// Whether the client's own connection gave the call up before it was written.
+fn was_never_sent(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_connection_of_age_ends_without_a_failed_call() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).with("max-connection-age", "100ms").start().await;
+    let caller = gateway.caller().await;
+    let started = std::time::Instant::now();
+    let mut calls = 0;
+    while started.elapsed() < Duration::from_secs(1) {
+        match caller.attach(documented()).await {
+            Ok(_) => calls += 1,
+            // tonic's client does not repeat by itself a call that it never sent, since GOAWAY came first.
+            Err(status) => assert!(was_never_sent(&status), "{status:?}"),
+        }
+    }
+    assert_eq!(cloud.seen().len(), calls);
+    let (_, metrics) = gateway.admin("/metrics").await;
+    let accepted =
+        metrics.lines().find_map(|line| line.strip_prefix("apig_gateway_connections_accepted_total ")).unwrap();
+    assert!(accepted.parse::<u32>().unwrap() >= 4, "{accepted} connections");
+}
+
 #[tokio::test]
 async fn a_unix_socket_serves_like_a_port() {
     let cloud = Cloud::answering([Reply::attached()]).await;

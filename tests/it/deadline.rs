@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use tonic::{Code, Request};
 
-use crate::support::{ATTACH, Caller, Cloud, Gateway, Reply, documented, failed, frame, head, send_bytes};
+use crate::support::{
+    ATTACH, Caller, Cloud, Gateway, Reply, documented, failed, frame, head, on_certificate, send_bytes,
+};
 
 /// The most that may pass between the end of a call and the end of its connection to the cloud.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -101,7 +103,8 @@ async fn a_connection_that_breaks_takes_its_requests_along() {
         .collect::<futures_util::future::JoinAll<_>>()
         .await
         .into_iter()
-        .map(|channel| tokio::spawn(async move { Caller::on(channel).attach(documented()).await }))
+        .enumerate()
+        .map(|(number, channel)| tokio::spawn(async move { Caller::on(channel).attach(on_certificate(number)).await }))
         .collect();
     cloud.requests(4).await;
     for caller in callers {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::support::{Caller, Cloud, Gateway, Program, Reply, documented, failed, soon};
+use crate::support::{Caller, Cloud, Gateway, Program, Reply, documented, failed, on_certificate, soon};
 
 /// A cloud whose answers wait for a word.
 struct Slow {
@@ -51,9 +51,9 @@ async fn sigterm_lets_calls_end_and_ignores_silent_peers() {
         silent.push(TcpStream::connect(&address).await.unwrap());
     }
     let mut calls = Vec::new();
-    for _ in 0..16 {
+    for number in 0..16 {
         let caller = Caller::of(&address).await;
-        calls.push(tokio::spawn(async move { caller.attach(documented()).await }));
+        calls.push(tokio::spawn(async move { caller.attach(on_certificate(number)).await }));
     }
     slow.cloud.requests(16).await;
 

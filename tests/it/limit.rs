@@ -2,7 +2,7 @@
 
 use tonic::Code;
 
-use crate::support::{Cloud, Gateway, Reply, documented, failed};
+use crate::support::{ATTACH, Cloud, Gateway, Reply, documented, failed, frame, on_certificate, send_bytes, soon};
 
 #[tokio::test]
 async fn past_the_limit_calls_are_shed_and_health_is_not() {
@@ -10,9 +10,9 @@ async fn past_the_limit_calls_are_shed_and_health_is_not() {
     let gateway = Gateway::facing(cloud.address).with("max-concurrency", "2").start().await;
     let caller = gateway.caller().await;
     let held: Vec<_> = (0..2)
-        .map(|_| {
+        .map(|number| {
             let caller = caller.clone();
-            tokio::spawn(async move { caller.attach(documented()).await })
+            tokio::spawn(async move { caller.attach(on_certificate(number)).await })
         })
         .collect();
     cloud.requests(2).await;
@@ -38,4 +38,62 @@ async fn a_place_is_free_again_when_its_call_ends() {
     for _ in 0..5 {
         caller.attach(documented()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn past_the_bytes_that_may_be_held_calls_are_shed() {
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).with("max-buffered-bytes", "64KiB").start().await;
+    let caller = gateway.caller().await;
+    let large = |number: usize| {
+        let mut request = on_certificate(number);
+        request.domains[0].instance_ids = vec!["i".repeat(100); 400];
+        request
+    };
+    let held = {
+        let caller = caller.clone();
+        tokio::spawn(async move { caller.attach(large(1)).await })
+    };
+    cloud.requests(1).await;
+    let failure = failed(caller.attach(large(2)).await);
+    assert_eq!(failure.verdict(), (Code::Unavailable, "OVERLOADED"));
+    assert_eq!(failure.fact("max_buffered_bytes"), Some("65536"));
+    assert_eq!(failure.fact("outcome"), Some("not_sent"));
+    held.abort();
+    cloud.closed(1).await;
+    // What the first one held is free again.
+    let third = tokio::spawn(async move { caller.attach(large(3)).await });
+    cloud.requests(2).await;
+    third.abort();
+}
+
+#[tokio::test]
+async fn a_pace_that_leaves_no_moment_before_the_deadline_sheds_at_once() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway =
+        Gateway::facing(cloud.address).with("max-requests-per-second", "1").with("timeout", "900ms").start().await;
+    let caller = gateway.caller().await;
+    caller.attach(documented()).await.unwrap();
+    let failure = failed(caller.attach(documented()).await);
+    assert_eq!(failure.verdict(), (Code::Unavailable, "OVERLOADED"));
+    assert_eq!(failure.fact("outcome"), Some("not_sent"));
+    assert!(failure.details.retry_info().unwrap().retry_delay.unwrap() > std::time::Duration::from_millis(100));
+    assert_eq!(cloud.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn health_and_unknown_methods_pass_while_every_place_is_taken() {
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).with("max-concurrency", "1").start().await;
+    let caller = gateway.caller().await;
+    let held = tokio::spawn(async move { caller.attach(documented()).await });
+    cloud.requests(1).await;
+    assert!(crate::discovery::is_serving(&gateway, "readiness").await);
+    assert_eq!(gateway.admin("/readyz").await.0, 200);
+    let other = send_bytes(&gateway, "/some.Service/Method", &[], frame(0, b"")).await;
+    assert_eq!(other.verdict(), (Code::Unimplemented, "INVALID_REQUEST"));
+    let shed = send_bytes(&gateway, ATTACH, &[], frame(0, b"")).await;
+    assert_eq!(shed.verdict(), (Code::Unavailable, "OVERLOADED"));
+    held.abort();
+    let _ = soon(held).await;
 }

@@ -17,5 +17,8 @@ mod framing;
 mod hostile;
 mod limit;
 mod metadata;
+mod outage;
+mod retry;
 mod support;
+mod turns;
 mod upstream_tls;

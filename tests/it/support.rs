@@ -7,7 +7,7 @@ mod program;
 mod raw;
 
 pub(crate) use self::{
-    caller::{Caller, Failed, documented, domain, failed},
+    caller::{Caller, Failed, documented, domain, failed, on_certificate},
     cloud::{Cloud, Reply, head},
     gateway::Gateway,
     program::Program,

@@ -36,6 +36,11 @@ pub(crate) fn documented() -> AttachDomainsRequest {
     }
 }
 
+/// The documented example on another certificate: calls on different certificates don't wait for each other.
+pub(crate) fn on_certificate(number: usize) -> AttachDomainsRequest {
+    AttachDomainsRequest { certificate_id: format!("c{number}"), ..documented() }
+}
+
 /// Somebody with a token.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {

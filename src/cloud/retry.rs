@@ -1,0 +1,191 @@
+//! Whether a failed attempt is repeated, and the loop that repeats it. The decision is pure; sleeping, the time and
+//! chance come as arguments.
+
+use std::{
+    future::Future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Error, Processed, Refusal};
+
+/// The first pause is anything up to this; each further one up to twice as much.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// No pause of our own choosing is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What became of a request, as far as it matters to a repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It never left: a repeat does nothing twice.
+    NotSent,
+    /// It was turned away before anything was done; the pause that helps, and whether the cloud itself asked for it.
+    Refused { pause: Duration, asked: bool, throttled: bool },
+    /// It was dealt with, or may have been: never repeated.
+    Final,
+}
+
+impl Error {
+    /// What became of the request. A row of the catalogue comes first, then the HTTP status.
+    pub(crate) fn fate(&self) -> Fate {
+        match self {
+            Self::Unreachable(_) => Fate::NotSent,
+            Self::Refused(refusal) => fate(refusal),
+            Self::CredentialsRefused(_)
+            | Self::TokenMissing
+            | Self::CircuitOpen(_)
+            | Self::Paced(_)
+            | Self::QueueFull
+            | Self::ConnectionLost(_)
+            | Self::Garbled(_)
+            | Self::Redirected { .. }
+            | Self::Unexpected { .. }
+            | Self::UnsafeRequest(_) => Fate::Final,
+        }
+    }
+}
+
+fn fate(refusal: &Refusal) -> Fate {
+    match (refusal.processed(), refusal.wait()) {
+        (Processed::No, Some(pause)) => {
+            Fate::Refused { pause, asked: refusal.is_wait_asked(), throttled: refusal.is_throttling() }
+        }
+        _ => Fate::Final,
+    }
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Repeat after this pause; the price is what the repeat costs the budget.
+    Repeat { pause: Duration, price: u32 },
+    /// The error goes to the caller.
+    GiveUp,
+}
+
+/// Decides after attempt number `attempt` (from 1) of at most `most`, with `left` until the deadline. `chance` is from 0
+/// up to 1.
+pub(crate) fn decide(fate: Fate, attempt: u32, most: u32, left: Duration, chance: f64) -> Decision {
+    if attempt >= most {
+        return Decision::GiveUp;
+    }
+    let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(16));
+    let (pause, price) = match fate {
+        Fate::Final => return Decision::GiveUp,
+        Fate::NotSent => ((FIRST_PAUSE * doubled).min(LONGEST_PAUSE).mul_f64(chance), 1),
+        // Exactly as asked, and then a little more, so that those who were told the same don't come back together.
+        Fate::Refused { pause, asked: true, throttled } => {
+            (pause + FIRST_PAUSE.mul_f64(chance), if throttled { 2 } else { 1 })
+        }
+        Fate::Refused { pause, asked: false, throttled } => {
+            ((pause * doubled).min(LONGEST_PAUSE.max(pause)).mul_f64(chance), if throttled { 2 } else { 1 })
+        }
+    };
+    // An attempt needs time too: one that would begin at the deadline only adds load.
+    if pause >= left { Decision::GiveUp } else { Decision::Repeat { pause, price } }
+}
+
+/// Repeats for the whole upstream: a share of the calls and a small floor, so that an outage is not multiplied.
+#[derive(Debug)]
+pub(crate) struct Budget(Mutex<Purse>);
+
+#[derive(Debug)]
+struct Purse {
+    /// What repeats may still cost; a repeat costs 1, one after throttling 2.
+    amount: f64,
+    filled: Instant,
+}
+
+impl Budget {
+    /// What each call adds.
+    const SHARE: f64 = 0.2;
+    /// What each second adds.
+    const FLOOR: f64 = 1.0;
+    /// The most that is kept, and what is there at the start.
+    const MOST: f64 = 10.0;
+
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(Mutex::new(Purse { amount: Self::MOST, filled: now }))
+    }
+
+    /// Counts a call.
+    fn deposit(&self, now: Instant) {
+        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = now.saturating_duration_since(purse.filled).as_secs_f64();
+        purse.amount = (purse.amount + Self::SHARE + Self::FLOOR * seconds).min(Self::MOST);
+        purse.filled = now;
+    }
+
+    /// Takes the price of a repeat, if there is as much.
+    fn withdraw(&self, price: u32) -> bool {
+        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = purse.amount >= f64::from(price);
+        if enough {
+            purse.amount -= f64::from(price);
+        }
+        enough
+    }
+}
+
+/// The time and chance that the loop runs on.
+pub(crate) trait Clock {
+    fn now(&self) -> Instant;
+    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send;
+    /// From 0 up to 1.
+    fn chance(&self) -> f64;
+}
+
+/// The clock of the runtime.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(pause)
+    }
+
+    fn chance(&self) -> f64 {
+        fastrand::f64()
+    }
+}
+
+/// Makes attempts until one is final, or none is left of attempts, budget or time. `repeated` hears of each repeat.
+pub(crate) async fn run<T, F>(
+    clock: &impl Clock,
+    budget: &Budget,
+    most: u32,
+    deadline: Instant,
+    mut attempt: impl FnMut() -> F,
+    repeated: impl Fn(&Error, u32, Duration),
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    budget.deposit(clock.now());
+    let mut number = 1;
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let left = deadline.saturating_duration_since(clock.now());
+        match decide(error.fate(), number, most, left, clock.chance()) {
+            Decision::Repeat { pause, price } if budget.withdraw(price) => {
+                repeated(&error, number, pause);
+                clock.sleep(pause).await;
+            }
+            Decision::Repeat { .. } | Decision::GiveUp => return Err(error),
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;
