@@ -54,8 +54,8 @@ class Answer:
 class Gateway:
     """A connection with a client's default settings: its 8 KiB for the headers of an answer matter here."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
+    def __init__(self, address, options=None):
+        self.channel = grpc.insecure_channel(address, options)
         self.descriptors = ProtoReflectionDescriptorDatabase(self.channel)
         self.pool = DescriptorPool(self.descriptors)
         self.method = self.pool.FindServiceByName(SERVICE).FindMethodByName("AttachDomains")
