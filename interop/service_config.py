@@ -47,7 +47,7 @@ def equal(actual, expected):
 
 
 def python(address):
-    gateway = Gateway(address, [("grpc.service_config", CONFIG.read_text()), ("grpc.enable_retries", 1)])
+    gateway = Gateway(address, [("grpc.service_config", CONFIG.read_text())])
     attach = gateway.channel.unary_unary(f"/{SERVICE}/AttachDomains", gateway.Request.SerializeToString, bytes)
     request = gateway.Request(
         project_id=PROJECT, certificate_id=CERTIFICATE, domains=[{"domain": DOMAIN, "instance_ids": INSTANCES}]
