@@ -1,3 +1,5 @@
+import com.google.gson.Gson;
+import com.google.gson.reflect.TypeToken;
 import com.google.protobuf.Any;
 import com.google.protobuf.CodedOutputStream;
 import com.google.protobuf.Duration;
@@ -18,16 +20,23 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
-import java.util.concurrent.TimeUnit;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
 
 /**
  * Makes a call and prints what a program can read of its error: code, reason, outcome, milliseconds to wait.
  *
- * <p>{@code ReadError GATEWAY_HOST:PORT CERTIFICATE_ID}. Without generated code: messages are bytes.
+ * <p>{@code ReadError GATEWAY_HOST:PORT CERTIFICATE_ID [SERVICE_CONFIG]}. Without generated code: messages are bytes.
  */
 public final class ReadError {
     public static void main(String[] args) throws Exception {
-        ManagedChannel channel = ManagedChannelBuilder.forTarget(args[0]).usePlaintext().build();
+        ManagedChannelBuilder<?> builder = ManagedChannelBuilder.forTarget(args[0]).usePlaintext();
+        if (args.length > 2) {
+            String config = Files.readString(Path.of(args[2]));
+            builder.defaultServiceConfig(new Gson().fromJson(config, new TypeToken<Map<String, Object>>() {}));
+        }
+        ManagedChannel channel = builder.build();
         Metadata metadata = new Metadata();
         metadata.put(Metadata.Key.of("x-auth-token", Metadata.ASCII_STRING_MARSHALLER), "demo-operator-token");
         MethodDescriptor<byte[], byte[]> method = MethodDescriptor.<byte[], byte[]>newBuilder()
@@ -40,8 +49,9 @@ public final class ReadError {
             ClientCalls.blockingUnaryCall(
                 ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(metadata)),
                 method,
-                CallOptions.DEFAULT.withDeadlineAfter(20, TimeUnit.SECONDS),
+                CallOptions.DEFAULT,
                 request(args[1]));
+            System.out.println("0 - - 0");
         } catch (StatusRuntimeException error) {
             print(error);
         } finally {
@@ -53,6 +63,7 @@ public final class ReadError {
         String reason = "";
         String outcome = "";
         Duration delay = Duration.getDefaultInstance();
+
         for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
             if (detail.is(ErrorInfo.class)) {
                 reason = detail.unpack(ErrorInfo.class).getReason();

@@ -1,6 +1,7 @@
 // Makes a call and prints what a program can read of its error: code, reason, outcome, milliseconds to wait.
 //
-//   node read_error.mjs GATEWAY_HOST:PORT CERTIFICATE_ID    (from where proto/ is)
+//   node read_error.mjs GATEWAY_HOST:PORT CERTIFICATE_ID [SERVICE_CONFIG]    (from where proto/ is)
+import { readFileSync } from 'node:fs';
 import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import protoFiles from 'google-proto-files';
@@ -9,10 +10,11 @@ const rpc = loadSync(['google/rpc/status.proto', 'google/rpc/error_details.proto
   includeDirs: [protoFiles.getProtoPath('..')], defaults: true, longs: Number,
 });
 
-const [address, certificateId] = process.argv.slice(2);
+const [address, certificateId, config] = process.argv.slice(2);
 const service = loadSync('huaweicloud/apic/v2/certificate_service.proto', { includeDirs: ['proto'] });
 const { CertificateService } = grpc.loadPackageDefinition(service).huaweicloud.apic.v2;
-const client = new CertificateService(address, grpc.credentials.createInsecure());
+const options = config ? { 'grpc.service_config': readFileSync(config, 'utf8') } : {};
+const client = new CertificateService(address, grpc.credentials.createInsecure(), options);
 const metadata = new grpc.Metadata();
 metadata.set('x-auth-token', 'demo-operator-token');
 const request = {
@@ -21,8 +23,14 @@ const request = {
   domains: [{ domain: 'www.example.com', instanceIds: ['f0fa1789-3b76-433b-a787-9892951c620e'] }],
 };
 
-client.attachDomains(request, metadata, { deadline: Date.now() + 20_000 }, (error) => {
+client.attachDomains(request, metadata, (error) => {
+  client.close();
+  if (!error) {
+    console.log(0, '-', '-', 0);
+    return;
+  }
   let reason, outcome, delay;
+
   const [bytes] = error.metadata.get('grpc-status-details-bin');
   for (const { type_url: type, value } of bytes ? rpc['google.rpc.Status'].deserialize(bytes).details : []) {
     const detail = rpc[type.split('/').pop()].deserialize(value);
@@ -31,5 +39,4 @@ client.attachDomains(request, metadata, { deadline: Date.now() + 20_000 }, (erro
   }
 
   console.log(error.code, reason ?? '-', outcome ?? '-', delay ?? 0);
-  client.close();
 });
