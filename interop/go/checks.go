@@ -105,7 +105,7 @@ var failures = []failure{
 		code:    codes.ResourceExhausted, reason: "APIG_0308", status: 429,
 		details: []proto.Message{
 			&errdetails.RetryInfo{RetryDelay: durationpb.New(2 * time.Second)},
-			&errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{Subject: "requests"}}},
+			&errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{Subject: "requests:user"}}},
 		},
 	},
 	{
