@@ -9,6 +9,8 @@ use std::sync::{
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use crate::held::Held;
+
 /// The context of one call. It travels by reference, and nobody amends it but [`Progress`].
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -24,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) trace: Trace,
     /// How far the request to the cloud has gone.
     pub(crate) progress: Arc<Progress>,
+    /// The memory that the call's message holds.
+    pub(crate) held: Arc<Held>,
 }
 
 /// W3C trace context, passed on as it came.

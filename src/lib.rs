@@ -19,6 +19,7 @@ mod cloud;
 pub mod config;
 mod credentials;
 pub mod emulator;
+mod held;
 mod http;
 pub mod pb;
 #[doc(hidden)]

@@ -3,18 +3,11 @@
 
 mod admin;
 mod connection;
-mod held;
 mod inbound;
 mod listener;
+mod metered;
 
-use std::{
-    fmt,
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +21,7 @@ use self::{inbound::Inbound, listener::Listener};
 use crate::{
     cloud::{self, Client, Place},
     credentials::{self, Credentials},
+    held::Buffers,
     http::{self, Upstream},
     pb::{
         self,
@@ -69,9 +63,8 @@ pub(crate) struct Shared {
     places: Semaphore,
     max_concurrency: usize,
     max_message_size: usize,
-    max_buffered_bytes: usize,
-    /// The bytes of messages that calls in progress hold.
-    buffered: AtomicUsize,
+    /// The memory that the messages of calls in progress hold.
+    buffers: Arc<Buffers>,
     timeout: Duration,
     /// Whether new work is wanted: what readiness says.
     ready: CancellationToken,
@@ -81,14 +74,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Calls that hold a place.
+    fn calls_in_progress(&self) -> usize {
+        self.max_concurrency - self.places.available_permits()
+    }
+
     fn new(metrics: Arc<Metrics>, settings: &Settings) -> Self {
         Self {
             metrics,
             places: Semaphore::new(settings.max_concurrency),
             max_concurrency: settings.max_concurrency,
             max_message_size: settings.max_message_size,
-            max_buffered_bytes: settings.max_buffered_bytes,
-            buffered: AtomicUsize::new(0),
+            buffers: Arc::new(Buffers::new(settings.max_buffered_bytes)),
             timeout: settings.timeout,
             ready: CancellationToken::new(),
             draining: CancellationToken::new(),
@@ -268,7 +265,7 @@ async fn drain(mut connections: JoinSet<()>, shared: &Shared, timeout: Duration)
             Some(_) = connections.join_next() => {}
             _ = look.tick() => {
                 // Streams of health and reflection, and peers that never answer GOAWAY, are nobody's call.
-                if shared.metrics.calls_in_progress.get() > 0 {
+                if shared.calls_in_progress() > 0 {
                     quiet_since = None;
                 } else if quiet_since.get_or_insert_with(Instant::now).elapsed() >= LINGER {
                     break;
@@ -276,7 +273,7 @@ async fn drain(mut connections: JoinSet<()>, shared: &Shared, timeout: Duration)
             }
         }
     }
-    let left = shared.metrics.calls_in_progress.get();
+    let left = shared.calls_in_progress();
     if left > 0 {
         warn!(calls = left, "time is up for the calls in progress");
         shared.expired.cancel();

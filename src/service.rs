@@ -9,6 +9,7 @@ use tracing::Span;
 use crate::{
     call::Call,
     cloud::{Client, Operation},
+    held::Full,
     pb::{self, certificate_service_server::CertificateService},
     status,
     validate::{Rules, Validate},
@@ -30,10 +31,14 @@ impl Certificates {
     /// What every operation does.
     async fn perform<O>(&self, request: Request<O>) -> Result<Response<O::Response>, Status>
     where
-        O: Operation + Validate,
+        O: Operation + Validate + prost::Message,
     {
         let call = request.extensions().get::<Arc<Call>>().cloned().expect("every call comes through `inbound`");
         let request = request.into_inner();
+        // From here on the message is what holds memory, no longer its bytes.
+        if let Err(Full { most }) = call.held.settle(weight(&request)) {
+            return Err(status::buffers_full(most));
+        }
         let mut names = request.names();
         if names.project_id.is_empty() {
             names.project_id = self.cloud.default_project().unwrap_or_default();
@@ -53,6 +58,12 @@ impl Certificates {
         }
         Ok(response)
     }
+}
+
+/// About how much memory a message takes, and its JSON beside it: small fields cost more than their bytes.
+fn weight(request: &(impl Validate + prost::Message)) -> usize {
+    let entries: usize = request.names().domains.iter().map(|domain| 2 + domain.instance_ids.len()).sum();
+    2 * request.encoded_len() + 64 * entries
 }
 
 #[tonic::async_trait]

@@ -78,7 +78,7 @@ pub const SETTINGS: &[Setting] = &[
         "max-buffered-bytes",
         "SIZE",
         Some("64MiB"),
-        "Bytes of messages that all calls in progress may hold; past it OVERLOADED",
+        "Memory that the messages of all calls in progress may hold; past it OVERLOADED",
     ),
     set("max-message-size", "SIZE", Some("4MiB"), "The largest request message"),
     set(

@@ -12,13 +12,11 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service;
 use tracing::{Instrument as _, Span, debug, error, field, info, info_span};
 
-use super::{
-    Shared,
-    held::{Held, Metered},
-};
+use super::{Shared, metered::Metered};
 use crate::{
     call::{Call, Progress, Trace},
     cloud::METHODS,
+    held::{Full, Held},
     pb::certificate_service_server::SERVICE_NAME,
     status,
     telemetry::code_name,
@@ -122,6 +120,13 @@ impl Inbound {
             return status::deadline_exceeded(false).into_http();
         }
         let progress = Arc::new(Progress::default());
+        let held = Arc::new(Held::new(Arc::clone(&shared.buffers)));
+        // What a compressed message unpacks to is known only afterwards; until then it counts as the largest.
+        if request.headers().get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
+            && let Err(Full { most }) = held.add(shared.max_message_size)
+        {
+            return status::buffers_full(most).into_http();
+        }
         let call = Call {
             deadline: Instant::now() + timeout,
             token: token(request.headers()),
@@ -129,11 +134,10 @@ impl Inbound {
             request_id: request_id.clone(),
             trace: trace(request.headers()),
             progress: Arc::clone(&progress),
+            held: Arc::clone(&held),
         };
         let deadline = tokio::time::sleep_until(call.deadline);
         request.extensions_mut().insert(Arc::new(call));
-        // Its bytes count until the call is over: the message lives as long as its attempts do.
-        let held = Arc::new(Held::new(Arc::clone(&shared)));
         let request = request.map(|body| Metered { body, held: Arc::clone(&held) });
         // The one deadline of the call: whatever runs underneath is dropped, and its connection with it.
         tokio::select! {

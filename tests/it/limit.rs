@@ -45,9 +45,10 @@ async fn past_the_bytes_that_may_be_held_calls_are_shed() {
     let cloud = Cloud::answering([Reply::hang()]).await;
     let gateway = Gateway::facing(cloud.address).with("max-buffered-bytes", "64KiB").start().await;
     let caller = gateway.caller().await;
+    // Each takes more than half of the room.
     let large = |number: usize| {
         let mut request = on_certificate(number);
-        request.domains[0].instance_ids = vec!["i".repeat(100); 400];
+        request.domains[0].instance_ids = vec!["i".repeat(100); 150];
         request
     };
     let held = {

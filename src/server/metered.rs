@@ -1,0 +1,50 @@
+//! A request's body whose bytes are counted as they come.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use super::inbound::Incoming;
+use crate::{
+    held::{Full, Held},
+    status,
+};
+
+/// Past the limit, the body ends in the status that its caller gets.
+#[derive(Debug)]
+pub(super) struct Metered<B> {
+    pub(super) body: B,
+    pub(super) held: Arc<Held>,
+}
+
+impl<B: Incoming> Body for Metered<B> {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && let Err(Full { most }) = self.held.add(data.remaining())
+        {
+            return Poll::Ready(Some(Err(status::buffers_full(most).into())));
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
