@@ -3,7 +3,6 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::time::Instant;
@@ -12,7 +11,10 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service;
 use tracing::{Instrument as _, Span, debug, error, field, info, info_span};
 
-use super::{Shared, metered::Metered};
+use super::{
+    Shared,
+    metered::{Incoming, Metered},
+};
 use crate::{
     call::{Call, Progress, Trace},
     cloud::METHODS,
@@ -34,17 +36,6 @@ const STREAMS: [&str; 3] = [
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-
-/// The body of a request: hyper's, or a test's.
-pub(super) trait Incoming:
-    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
-{
-}
-
-impl<B> Incoming for B where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
-{
-}
 
 /// The way into the services, shared by all connections.
 #[derive(Debug, Clone)]
@@ -338,7 +329,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_one_failed_call_and_no_more() {
         use axum::{Router, routing::post};
-        use http_body_util::Full;
+        use bytes::Bytes;
+        use http_body_util::Full as FullBody;
         use tonic_types::StatusExt as _;
 
         let router = Router::new()
@@ -347,7 +339,7 @@ mod tests {
             .route("/huaweicloud.apic.v2.CertificateService/Fine", post(async || "fine"));
         let inbound = Inbound::new(Routes::from(router), Arc::new(shared()));
         let call = |path: &str| {
-            let request = Request::post(format!("http://gateway{path}")).body(Full::new(Bytes::new())).unwrap();
+            let request = Request::post(format!("http://gateway{path}")).body(FullBody::new(Bytes::new())).unwrap();
             inbound.clone().answer(request)
         };
         for path in ["/huaweicloud.apic.v2.CertificateService/Panic", "/grpc.health.v1.Health/Panic"] {

@@ -9,11 +9,21 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use super::inbound::Incoming;
 use crate::{
     held::{Full, Held},
     status,
 };
+
+/// The body of a request: hyper's, or a test's.
+pub(super) trait Incoming:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B> Incoming for B where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
 
 /// Past the limit, the body ends in the status that its caller gets.
 #[derive(Debug)]
