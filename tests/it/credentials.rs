@@ -4,7 +4,7 @@ use std::fs;
 
 use tonic::{Code, Request};
 
-use crate::support::{Cloud, Gateway, Reply, documented, failed};
+use crate::support::{Caller, Cloud, Gateway, Program, Reply, documented, failed};
 
 /// A gateway that holds the token of this file.
 async fn holding(cloud: &Cloud, path: &std::path::Path) -> Gateway {
@@ -61,4 +61,25 @@ async fn a_missing_right_is_not_a_refused_credential() {
     let gateway = holding(&cloud, &path).await;
     let failure = failed(gateway.caller().await.send(Request::new(documented())).await);
     assert_eq!(failure.verdict(), (Code::PermissionDenied, "APIG_1005"));
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_token_again_and_ends_nothing() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let upstream = format!("http://{}", cloud.address);
+    let (_folder, path) = token_file("old");
+    let arguments = ["--upstream", &upstream, "--credentials", "token", "--token-file", path.to_str().unwrap()];
+    let (mut program, address) = Program::serve(&arguments, &[]).await;
+    let caller = Caller::of(&address).await;
+    caller.send(Request::new(documented())).await.unwrap();
+    fs::write(&path, "new").unwrap();
+    program.signal("HUP").await;
+    program.log_line("token read again").await;
+    caller.send(Request::new(documented())).await.unwrap();
+    let tokens: Vec<_> = cloud.seen().iter().map(|seen| seen.header("x-auth-token").unwrap().to_owned()).collect();
+    assert_eq!(tokens, ["old", "new"]);
+
+    let (program, address) = Program::serve(&["--upstream", &upstream], &[]).await;
+    program.signal("HUP").await;
+    Caller::of(&address).await.attach(documented()).await.unwrap();
 }
