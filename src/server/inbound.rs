@@ -35,6 +35,7 @@ const STREAMS: [&str; 3] = [
 ];
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static APIG_REQUEST_ID: HeaderName = HeaderName::from_static("apig-request-id");
 static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// The way into the services, shared by all connections.
@@ -76,12 +77,19 @@ impl Inbound {
             project_id = field::Empty,
             certificate_id = field::Empty
         );
-        let mut record =
-            Record { shared: Arc::clone(&self.shared), method, span: span.clone(), started: Instant::now(), end: None };
+        let mut record = Record {
+            shared: Arc::clone(&self.shared),
+            method,
+            span: span.clone(),
+            started: Instant::now(),
+            end: None,
+            cloud_id: None,
+        };
         let ours = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)).is_some();
         let mut response =
             if ours { self.perform(request, &request_id).instrument(span).await } else { self.standard(request).await };
         record.end = Some(Status::from_header_map(response.headers()).unwrap_or_else(|| Status::new(Code::Ok, "")));
+        record.cloud_id = response.headers().get(&APIG_REQUEST_ID).cloned();
         response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
         response
     }
@@ -179,6 +187,8 @@ struct Record {
     span: Span,
     started: Instant,
     end: Option<Status>,
+    /// The cloud's id for the request.
+    cloud_id: Option<HeaderValue>,
 }
 
 impl Drop for Record {
@@ -188,7 +198,7 @@ impl Drop for Record {
         self.shared.metrics.call(self.method, code, took);
         let reason =
             self.end.as_ref().filter(|end| end.code() != Code::Ok).and_then(|end| status::logged_reason(end.details()));
-        let cloud_id = self.end.as_ref().and_then(|end| end.metadata().get("apig-request-id")?.to_str().ok());
+        let cloud_id = self.cloud_id.as_ref().and_then(|id| id.to_str().ok());
         let milliseconds = took.as_secs_f64() * 1000.0;
         let code = code_name(code);
         if self.method == HEALTH_CHECK {

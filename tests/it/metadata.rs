@@ -2,7 +2,7 @@
 
 use tonic::{Code, Request};
 
-use crate::support::{Cloud, Gateway, Reply, documented, failed};
+use crate::support::{Caller, Cloud, Gateway, Program, Reply, documented, failed};
 
 fn with(pairs: &[(&'static str, &str)]) -> Request<apig_grpc_gateway::pb::AttachDomainsRequest> {
     let mut request = Request::new(documented());
@@ -104,4 +104,19 @@ async fn a_token_of_40_kib_passes() {
     let token = "t".repeat(40 * 1024);
     gateway.caller().await.send(with(&[("x-auth-token", &token)])).await.unwrap();
     assert_eq!(cloud.only_request().header("x-auth-token"), Some(token.as_str()));
+}
+
+#[tokio::test]
+async fn a_log_line_has_both_ids_and_the_reason() {
+    let cloud = Cloud::answering([Reply::attached(), Reply::refused(404, "APIG.3020", "m")]).await;
+    let (mut program, address) = Program::serve(&["--upstream", &format!("http://{}", cloud.address)], &[]).await;
+    let caller = Caller::of(&address).await;
+    for (code, reason) in [("OK", None), ("NOT_FOUND", Some("APIG_3020"))] {
+        let _ = caller.send(with(&[("x-auth-token", "t"), ("x-request-id", "mine-7")])).await;
+        let line: serde_json::Value = serde_json::from_str(&program.log_line("call ended").await).unwrap();
+        assert_eq!((line["code"].as_str(), line["reason"].as_str()), (Some(code), reason), "{line}");
+        assert_eq!(line["apig_request_id"], "cloud-1", "{line}");
+        assert_eq!(line["span"]["request_id"], "mine-7", "{line}");
+        assert_eq!(line["span"]["certificate_id"], "a27be832f2e9441c8127fe48e3b5ac67", "{line}");
+    }
 }
