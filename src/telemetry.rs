@@ -37,7 +37,9 @@ impl LogFormat {
 ///
 /// `level` is no filter.
 pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|fault| fault.to_string())?;
+    // A peer that breaks the protocol must not be able to fill the log; whoever debugs may want to see it.
+    let quiet = if matches!(level, "error" | "warn" | "info") { ",h2=off,hyper=error" } else { "" };
+    let filter = EnvFilter::try_new(format!("{level}{quiet}")).map_err(|fault| fault.to_string())?;
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
     let lines = match format {
         LogFormat::Text => lines.boxed(),

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -22,6 +22,9 @@ use super::{inbound::Inbound, listener::Peer};
 
 /// The client's first 24 bytes on an HTTP/2 connection.
 const PREFACE: usize = 24;
+
+/// As much as one connection may have us read before the others have their turn.
+const TURN: usize = 16 * 1024;
 
 /// Room for 48 KiB of metadata: HTTP/2 counts 32 bytes more for each entry.
 const MAX_HEADER_LIST: u32 = 56 * 1024;
@@ -49,7 +52,7 @@ pub(super) async fn serve(peer: Peer, inbound: Inbound, limits: Limits) {
     let _open = inbound.count_connection();
     let closing = inbound.closing().clone();
     let greeted = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Greeting { peer, left: PREFACE, greeted: Arc::clone(&greeted) });
+    let io = TokioIo::new(Watched { peer, greeting: PREFACE, greeted: Arc::clone(&greeted), turn: 0 });
     let service = service_fn(move |request| {
         let inbound = inbound.clone();
         async move { Ok::<_, Infallible>(inbound.answer(request).await) }
@@ -122,27 +125,41 @@ async fn old(max_age: Option<Duration>) {
     }
 }
 
-/// Watches for the end of the client's greeting.
+/// A peer whose bytes are watched: for the end of its greeting, and for how much it has us read at a stretch.
 #[derive(Debug)]
-struct Greeting {
+struct Watched {
     peer: Peer,
-    left: usize,
+    /// What is missing of the greeting.
+    greeting: usize,
     greeted: Arc<AtomicBool>,
+    /// What was read since others last had their turn.
+    turn: usize,
 }
 
-impl AsyncRead for Greeting {
+impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.peer).poll_read(cx, buffer))?;
-        if self.left > 0 {
-            self.left = self.left.saturating_sub(buffer.filled().len() - before);
-            self.greeted.store(self.left == 0, Ordering::Relaxed);
+        // A flood of small frames costs far more to handle than to read; its connection must not keep the thread.
+        if self.turn >= TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        Poll::Ready(Ok(()))
+        let before = buffer.filled().len();
+        let Poll::Ready(result) = Pin::new(&mut self.peer).poll_read(cx, buffer) else {
+            self.turn = 0;
+            return Poll::Pending;
+        };
+        let read = buffer.filled().len() - before;
+        self.turn += read;
+        if self.greeting > 0 {
+            self.greeting = self.greeting.saturating_sub(read);
+            self.greeted.store(self.greeting == 0, Ordering::Relaxed);
+        }
+        Poll::Ready(result)
     }
 }
 
-impl AsyncWrite for Greeting {
+impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.peer).poll_write(cx, bytes)
     }
