@@ -1,9 +1,12 @@
-//! Counts the memory that the messages of calls in progress hold, in the whole process. It looks at no byte of them.
+//! What a call holds of what there is in the whole process: memory for its message, and a place among the calls in
+//! progress. It looks at no byte.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
 };
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What all calls hold together, and what they may.
 #[derive(Debug)]
@@ -17,7 +20,13 @@ pub(crate) struct Buffers {
 pub(crate) struct Held {
     buffers: Arc<Buffers>,
     bytes: AtomicUsize,
+    places: Arc<Semaphore>,
+    place: OnceLock<OwnedSemaphorePermit>,
 }
+
+/// All places are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoPlace;
 
 /// There is no room for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +42,22 @@ impl Buffers {
 }
 
 impl Held {
-    pub(crate) fn new(buffers: Arc<Buffers>) -> Self {
-        Self { buffers, bytes: AtomicUsize::new(0) }
+    pub(crate) fn new(buffers: Arc<Buffers>, places: Arc<Semaphore>) -> Self {
+        Self { buffers, bytes: AtomicUsize::new(0), places, place: OnceLock::new() }
+    }
+
+    /// Takes a place, if the call has none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPlace`], at once: nobody waits for one.
+    pub(crate) fn take_place(&self) -> Result<(), NoPlace> {
+        if self.place.get().is_none() {
+            let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace)?;
+            // Only the call itself takes it, so nobody can have come first.
+            let _ = self.place.set(place);
+        }
+        Ok(())
     }
 
     /// Counts more.
@@ -79,8 +102,9 @@ mod tests {
     #[test]
     fn what_calls_hold_is_bounded_together_and_given_back() {
         let buffers = Arc::new(Buffers::new(100));
-        let one = Held::new(Arc::clone(&buffers));
-        let two = Held::new(Arc::clone(&buffers));
+        let places = Arc::new(Semaphore::new(1));
+        let one = Held::new(Arc::clone(&buffers), Arc::clone(&places));
+        let two = Held::new(Arc::clone(&buffers), Arc::clone(&places));
         assert_eq!(one.add(60), Ok(()));
         assert_eq!(two.add(60), Err(Full { most: 100 }));
         drop(two);
@@ -88,5 +112,16 @@ mod tests {
         assert_eq!(one.settle(101), Err(Full { most: 100 }));
         drop(one);
         assert_eq!(buffers.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_place_is_taken_once_and_given_back() {
+        let places = Arc::new(Semaphore::new(1));
+        let new = || Held::new(Arc::new(Buffers::new(0)), Arc::clone(&places));
+        let (one, two) = (new(), new());
+        assert_eq!((one.take_place(), one.take_place()), (Ok(()), Ok(())));
+        assert_eq!(two.take_place(), Err(NoPlace));
+        drop(one);
+        assert_eq!(two.take_place(), Ok(()));
     }
 }

@@ -31,6 +31,9 @@ use crate::{
     telemetry::Metrics,
 };
 
+/// Calls that may have begun for each that may be in progress: without a message a call costs little.
+const BEGUN_FOR_A_PLACE: usize = 16;
+
 /// How long a drained gateway waits for peers to close: whoever understands GOAWAY needs a round trip.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -59,8 +62,10 @@ pub struct Settings {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
-    /// One place for each call in progress, in the whole process.
-    places: Semaphore,
+    /// One place for each call whose message is there, in the whole process.
+    places: Arc<Semaphore>,
+    /// Calls that have begun, with or without their message.
+    begun: Semaphore,
     max_concurrency: usize,
     max_message_size: usize,
     /// The memory that the messages of calls in progress hold.
@@ -74,15 +79,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Calls that hold a place.
+    /// Calls that have begun and are not over.
     fn calls_in_progress(&self) -> usize {
-        self.max_concurrency - self.places.available_permits()
+        self.max_concurrency * BEGUN_FOR_A_PLACE - self.begun.available_permits()
     }
 
     fn new(metrics: Arc<Metrics>, settings: &Settings) -> Self {
         Self {
             metrics,
-            places: Semaphore::new(settings.max_concurrency),
+            places: Arc::new(Semaphore::new(settings.max_concurrency)),
+            begun: Semaphore::new(settings.max_concurrency * BEGUN_FOR_A_PLACE),
             max_concurrency: settings.max_concurrency,
             max_message_size: settings.max_message_size,
             buffers: Arc::new(Buffers::new(settings.max_buffered_bytes)),

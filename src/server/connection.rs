@@ -61,9 +61,9 @@ pub(super) async fn serve(peer: Peer, inbound: Inbound, limits: Limits) {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST)
-        // Resets that cost us work (Rapid Reset and its kin): past these, the peer gets GOAWAY.
+        // Resets that cost us work (Rapid Reset and its kin): past these, the peer gets GOAWAY. Of those that it has us
+        // make, hyper's own bound is right: a caller that was answered early may make some without ill will.
         .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(100)
         .keep_alive_interval(limits.keep_alive_interval)
         .keep_alive_timeout(limits.keep_alive_timeout)
         .serve_connection(io, service);

@@ -107,8 +107,8 @@ impl Inbound {
     /// A call of our service: admitted, bounded in time, answered.
     async fn perform<B: Incoming>(mut self, mut request: Request<B>, request_id: &HeaderValue) -> Response<Body> {
         let shared = Arc::clone(&self.shared);
-        // Taken before the message is read, so that the limit also bounds what messages hold.
-        let Ok(_place) = shared.places.try_acquire() else {
+        // Calls whose message is on its way. Their place among the calls in progress they take when it is there.
+        let Ok(_begun) = shared.begun.try_acquire() else {
             return status::overloaded(shared.max_concurrency).into_http();
         };
         let _open = Counted::new(Arc::clone(&shared), |shared| &shared.metrics.calls_in_progress);
@@ -119,7 +119,7 @@ impl Inbound {
             return status::deadline_exceeded(false).into_http();
         }
         let progress = Arc::new(Progress::default());
-        let held = Arc::new(Held::new(Arc::clone(&shared.buffers)));
+        let held = Arc::new(Held::new(Arc::clone(&shared.buffers), Arc::clone(&shared.places)));
         // What a compressed message unpacks to is known only afterwards; until then it counts as the largest.
         if request.headers().get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
             && let Err(Full { most }) = held.add(shared.max_message_size)
@@ -137,7 +137,8 @@ impl Inbound {
         };
         let deadline = tokio::time::sleep_until(call.deadline);
         request.extensions_mut().insert(Arc::new(call));
-        let request = request.map(|body| Metered { body, held: Arc::clone(&held) });
+        let request =
+            request.map(|body| Metered { body, held: Arc::clone(&held), max_concurrency: shared.max_concurrency });
         // The one deadline of the call: whatever runs underneath is dropped, and its connection with it.
         tokio::select! {
             // An answer that is there is given, though it be late.

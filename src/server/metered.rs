@@ -1,4 +1,4 @@
-//! A request's body whose bytes are counted as they come.
+//! A request's body whose bytes are counted as they come, and whose end takes the call's place.
 
 use std::{
     pin::Pin,
@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::{
-    held::{Full, Held},
+    held::{Full, Held, NoPlace},
     status,
 };
 
@@ -25,11 +25,15 @@ impl<B> Incoming for B where
 {
 }
 
-/// Past the limit, the body ends in the status that its caller gets.
+/// Past a limit, the body ends in the status that its caller gets.
+///
+/// The place is taken only when the message is there: calls whose message never comes must not keep others out, and a
+/// caller that is turned away has nothing left to send, which its connection would be ended for.
 #[derive(Debug)]
 pub(super) struct Metered<B> {
     pub(super) body: B,
     pub(super) held: Arc<Held>,
+    pub(super) max_concurrency: usize,
 }
 
 impl<B: Incoming> Body for Metered<B> {
@@ -46,6 +50,11 @@ impl<B: Incoming> Body for Metered<B> {
             && let Err(Full { most }) = self.held.add(data.remaining())
         {
             return Poll::Ready(Some(Err(status::buffers_full(most).into())));
+        }
+        if frame.is_none()
+            && let Err(NoPlace) = self.held.take_place()
+        {
+            return Poll::Ready(Some(Err(status::overloaded(self.max_concurrency).into())));
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
