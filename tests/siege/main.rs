@@ -1,0 +1,99 @@
+//! The program under siege: HTTP/2 attacks, drains, rolling swaps and overload, each against a gateway in a process of
+//! its own before a cloud of a few lines.
+//!
+//!     cargo test --test siege -- [--seconds S] [--rounds R] [PART OF A NAME]...
+//!
+//! S is the time of each attack, and of each stretch of load; R how often a drain is repeated.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that prints what it finds"
+)]
+
+mod attack;
+mod caller;
+mod gateway;
+mod honest;
+mod report;
+mod upstream;
+mod wire;
+
+use std::{process::ExitCode, thread::JoinHandle, time::Duration};
+
+use crate::{report::Report, upstream::Upstream};
+
+/// What was asked for.
+#[derive(Debug)]
+struct Plan {
+    time: Duration,
+    rounds: u32,
+    /// Parts of names; none means all.
+    parts: Vec<String>,
+}
+
+impl Plan {
+    /// Reads the arguments; `None` when there is nothing to run.
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut plan = Self { time: Duration::from_secs(1), rounds: 2, parts: Vec::new() };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--seconds" => {
+                    let seconds: Option<f64> = arguments.next().and_then(|text| text.parse().ok());
+                    let sane = seconds.filter(|seconds| (0.5..=3_600.0).contains(seconds));
+                    plan.time = Duration::from_secs_f64(sane.ok_or("--seconds takes a number, 0.5 to 3600")?);
+                }
+                "--rounds" => {
+                    let rounds = arguments.next().and_then(|text| text.parse().ok());
+                    plan.rounds = rounds.filter(|rounds| (1..=1_000).contains(rounds)).ok_or("--rounds takes a number")?;
+                }
+                // What cargo and its kin say to every test program.
+                "--list" | "--ignored" => return Ok(None),
+                "--test-threads" | "--format" | "--color" | "--skip" => drop(arguments.next()),
+                flag if flag.starts_with('-') => {}
+                part => plan.parts.push(part.to_owned()),
+            }
+        }
+        Ok(Some(plan))
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+fn main() -> ExitCode {
+    let plan = match Plan::read(std::env::args().skip(1)) {
+        Ok(Some(plan)) => plan,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("siege: {fault}");
+            return ExitCode::from(2);
+        }
+    };
+    let well = runtime().block_on(run(&plan));
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn run(plan: &Plan) -> bool {
+    let upstream = Upstream::start();
+    let mut report = Report::default();
+    for attack in attack::all() {
+        if plan.wants(&format!("attack: {}", attack.name)) {
+            report.add(&attack::check(attack, &upstream, plan.time).await);
+        }
+    }
+    report.end()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
+}
+
+/// Runs something on a thread of its own, so that neither side of a measurement waits for the other.
+fn on_a_thread<T: Send + 'static>(name: &str, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(move || runtime().block_on(task)).expect("a thread can be started")
+}

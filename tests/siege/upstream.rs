@@ -1,0 +1,108 @@
+//! The cloud, as short as it can be: every request is answered with 204, after a time that can be set.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::on_a_thread;
+
+#[derive(Debug, Default)]
+struct State {
+    /// The shortest time to an answer and how much longer it can take, in milliseconds.
+    least: AtomicU64,
+    more: AtomicU64,
+    requests: AtomicU64,
+    /// Ids of our own callers' requests; attackers send none.
+    reached: Mutex<HashSet<String>>,
+}
+
+/// The cloud, on a thread of its own, for as long as the program lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+}
+
+impl Upstream {
+    pub(crate) fn start() -> Self {
+        let state = Arc::new(State::default());
+        let (told, address) = std::sync::mpsc::channel();
+        let serving = Arc::clone(&state);
+        on_a_thread("upstream", async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+            told.send(listener.local_addr().expect("it is bound")).expect("the starter waits");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(converse(stream, Arc::clone(&serving)));
+            }
+        });
+        Self { address: address.recv().expect("the thread tells"), state }
+    }
+
+    /// From now on an answer takes from `least` to `most` milliseconds.
+    pub(crate) fn takes(&self, least: u64, most: u64) {
+        self.state.least.store(least, Ordering::Relaxed);
+        self.state.more.store(most - least, Ordering::Relaxed);
+    }
+
+    /// Whether a request with this id has come.
+    pub(crate) fn saw(&self, id: &str) -> bool {
+        self.state.reached.lock().expect("nobody panics with it").contains(id)
+    }
+
+    /// How many requests have come.
+    pub(crate) fn requests(&self) -> u64 {
+        self.state.requests.load(Ordering::Relaxed)
+    }
+}
+
+async fn converse(mut stream: TcpStream, state: Arc<State>) {
+    let _ = stream.set_nodelay(true);
+    let mut bytes = Vec::new();
+    while let Some(id) = request(&mut stream, &mut bytes).await {
+        let number = state.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(id) = id {
+            state.reached.lock().expect("nobody panics with it").insert(id);
+        }
+        let more = state.more.load(Ordering::Relaxed);
+        // 37 walks through every time there is without a pattern that callers could fall in step with.
+        let time = state.least.load(Ordering::Relaxed) + number.wrapping_mul(37) % (more + 1);
+        if time > 0 {
+            tokio::time::sleep(Duration::from_millis(time)).await;
+        }
+        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads one request and gives its id if a caller of ours made it; `None` when the gateway has left.
+async fn request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Option<String>> {
+    let mut block = [0; 4096];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let length: usize = value("content-length").and_then(|value| value.parse().ok()).unwrap_or_default();
+            if bytes.len() >= end + 4 + length {
+                let id = value("x-request-id").filter(|id| id.starts_with("siege-")).map(str::to_owned);
+                bytes.drain(..end + 4 + length);
+                return Some(id);
+            }
+        }
+        match stream.read(&mut block).await {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => bytes.extend_from_slice(&block[..read]),
+        }
+    }
+}

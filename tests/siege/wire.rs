@@ -1,0 +1,109 @@
+//! HTTP/2 as bytes, for what no library would send.
+
+use crate::caller::{ATTACH, attach_message, framed};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
+
+/// Frames, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Frames(pub(crate) Vec<u8>);
+
+impl Frames {
+    /// The client's greeting with settings of its own.
+    pub(crate) fn greeting(settings: &[(u16, u32)]) -> Self {
+        Self(PREFACE.to_vec()).settings(settings)
+    }
+
+    pub(crate) fn add(mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Self {
+        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+        self.0.extend_from_slice(&length[1..]);
+        self.0.extend_from_slice(&[kind, flags]);
+        self.0.extend_from_slice(&stream.to_be_bytes());
+        self.0.extend_from_slice(payload);
+        self
+    }
+
+    pub(crate) fn settings(self, settings: &[(u16, u32)]) -> Self {
+        let payload: Vec<u8> =
+            settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+        self.add(SETTINGS, 0, 0, &payload)
+    }
+
+    /// The head of a call; its message is still to come.
+    pub(crate) fn head(self, stream: u32, more: &[(&str, &str)]) -> Self {
+        self.add(HEADERS, END_HEADERS, stream, &head_block(more))
+    }
+
+    /// A whole call, which changes a certificate of its own.
+    pub(crate) fn call(self, stream: u32) -> Self {
+        let message = framed(&attach_message(&format!("attacked-{stream}")));
+        self.head(stream, &[]).add(DATA, END_STREAM, stream, &message)
+    }
+
+    pub(crate) fn reset(self, stream: u32) -> Self {
+        const CANCEL: u32 = 8;
+        self.add(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
+    }
+
+    pub(crate) fn window(self, stream: u32, increment: u32) -> Self {
+        self.add(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
+    }
+}
+
+/// The header fields of a call, HPACK without tables or Huffman.
+pub(crate) fn head_block(more: &[(&str, &str)]) -> Vec<u8> {
+    let usual = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", ATTACH),
+        (":authority", "gateway"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("x-auth-token", "siege"),
+    ];
+    let mut block = Vec::new();
+    for (name, value) in usual.iter().chain(more) {
+        literal(&mut block, name, value);
+    }
+    block
+}
+
+/// One header field, literal and not indexed.
+pub(crate) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
+    block.push(0);
+    for text in [name, value] {
+        length(block, text.len());
+        block.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// RFC 7541, section 5.1, with a prefix of 7 bits.
+fn length(block: &mut Vec<u8>, length: usize) {
+    const FULL: usize = 127;
+    let byte = |value: usize| u8::try_from(value).expect("it fits");
+    if length < FULL {
+        block.push(byte(length));
+        return;
+    }
+    block.push(byte(FULL));
+    let mut rest = length - FULL;
+    while rest >= 128 {
+        block.push(byte(rest % 128 + 128));
+        rest /= 128;
+    }
+    block.push(byte(rest));
+}
