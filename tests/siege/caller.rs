@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use apig_grpc_gateway::pb::{AttachDomainsRequest, AttachOrDetachDomainInfo};
 use bytes::Bytes;
-use h2::{Reason, client::SendRequest};
+use h2::{Ping, Reason, client::SendRequest};
 use http::{HeaderMap, Request};
 use prost::Message as _;
 use tokio::net::TcpStream;
@@ -39,6 +39,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// Connects, and waits until the gateway answers.
     pub(crate) async fn to(address: SocketAddr) -> Result<Self, String> {
         let opened = async {
             let stream = TcpStream::connect(address).await?;
@@ -47,8 +48,12 @@ impl Line {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             stream.set_nodelay(true)?;
-            let (send, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
-            Ok(Self { send, connection: AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) })) })
+            let (send, mut connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+            let mut ping = connection.ping_pong().expect("nobody else has taken it");
+            let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+            // A connection that the gateway has not greeted is none, as gRPC's own clients have it.
+            ping.ping(Ping::opaque()).await.map_err(io::Error::other)?;
+            Ok(Self { send, connection })
         };
         let opened = tokio::time::timeout(PATIENCE, opened).await.map_err(|_| "no connection in time".to_owned())?;
         opened.map_err(|fault: io::Error| fault.to_string())

@@ -105,7 +105,8 @@ impl Gateway {
     fn processor_time(&self) -> Duration {
         let stat = self.proc("stat");
         // The program's name, in parentheses, may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).unwrap_or_default();
         Duration::from_secs(1) * (ticks(11) + ticks(12)) / TICKS_A_SECOND
     }

@@ -15,9 +15,13 @@
 
 mod attack;
 mod caller;
+mod drain;
 mod gateway;
 mod honest;
+mod load;
+mod overload;
 mod report;
+mod swap;
 mod upstream;
 mod wire;
 
@@ -47,7 +51,8 @@ impl Plan {
                 }
                 "--rounds" => {
                     let rounds = arguments.next().and_then(|text| text.parse().ok());
-                    plan.rounds = rounds.filter(|rounds| (1..=1_000).contains(rounds)).ok_or("--rounds takes a number")?;
+                    plan.rounds =
+                        rounds.filter(|rounds| (1..=1_000).contains(rounds)).ok_or("--rounds takes a number")?;
                 }
                 // What cargo and its kin say to every test program.
                 "--list" | "--ignored" => return Ok(None),
@@ -84,6 +89,17 @@ async fn run(plan: &Plan) -> bool {
         if plan.wants(&format!("attack: {}", attack.name)) {
             report.add(&attack::check(attack, &upstream, plan.time).await);
         }
+    }
+    for kind in drain::Kind::ALL {
+        if plan.wants(kind.name()) {
+            report.add(&drain::check(kind, &upstream, plan.rounds).await);
+        }
+    }
+    if plan.wants(swap::NAME) {
+        report.add(&swap::check(&upstream, plan.rounds).await);
+    }
+    if plan.wants(overload::NAME) {
+        report.add(&overload::check(&upstream, plan.time).await);
     }
     report.end()
 }

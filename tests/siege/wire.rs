@@ -1,5 +1,9 @@
 //! HTTP/2 as bytes, for what no library would send.
 
+use std::io::Error;
+
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
 use crate::caller::{ATTACH, attach_message, framed};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,13 +49,22 @@ impl Frames {
 
     /// The head of a call; its message is still to come.
     pub(crate) fn head(self, stream: u32, more: &[(&str, &str)]) -> Self {
-        self.add(HEADERS, END_HEADERS, stream, &head_block(more))
+        self.add(HEADERS, END_HEADERS, stream, &head_block(ATTACH, more))
+    }
+
+    /// The head of a call of another method.
+    pub(crate) fn head_of(self, stream: u32, path: &str) -> Self {
+        self.add(HEADERS, END_HEADERS, stream, &head_block(path, &[]))
+    }
+
+    /// A message, and the end of the call's request.
+    pub(crate) fn message(self, stream: u32, message: &[u8]) -> Self {
+        self.add(DATA, END_STREAM, stream, &framed(message))
     }
 
     /// A whole call, which changes a certificate of its own.
     pub(crate) fn call(self, stream: u32) -> Self {
-        let message = framed(&attach_message(&format!("attacked-{stream}")));
-        self.head(stream, &[]).add(DATA, END_STREAM, stream, &message)
+        self.head(stream, &[]).message(stream, &attach_message(&format!("attacked-{stream}")))
     }
 
     pub(crate) fn reset(self, stream: u32) -> Self {
@@ -64,12 +77,48 @@ impl Frames {
     }
 }
 
+/// What has come so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    bytes: Vec<u8>,
+    /// How many frames of each kind.
+    counts: [usize; 16],
+}
+
+impl Seen {
+    /// Reads until so many frames of this kind have come.
+    pub(crate) async fn wait(&mut self, stream: &mut TcpStream, kind: u8, number: usize) -> Result<(), Error> {
+        let mut block = [0; 16_384];
+        while self.counts[usize::from(kind)] < number {
+            match stream.read(&mut block).await? {
+                0 => return Err(Error::other("the gateway ended the connection")),
+                read => self.bytes.extend_from_slice(&block[..read]),
+            }
+            self.count();
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) {
+        let mut at = 0;
+        while let Some(head) = self.bytes.get(at..at + 9) {
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            if self.bytes.len() < at + 9 + length {
+                break;
+            }
+            self.counts[usize::from(head[3] % 16)] += 1;
+            at += 9 + length;
+        }
+        self.bytes.drain(..at);
+    }
+}
+
 /// The header fields of a call, HPACK without tables or Huffman.
-pub(crate) fn head_block(more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn head_block(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let usual = [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", ATTACH),
+        (":path", path),
         (":authority", "gateway"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),

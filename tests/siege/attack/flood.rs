@@ -10,6 +10,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Attack, Done, Target};
+use crate::caller::ATTACH;
 use crate::wire::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, PING, PRIORITY, SETTINGS,
     head_block, literal,
@@ -67,9 +68,15 @@ pub(super) fn all() -> Vec<Attack> {
             Flood::of(512, |_| repeat(512, |frames| frames.add(DATA, 0, 1, &[]))).after(|frames| frames.head(1, &[])),
         ),
         ("PING", Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked")))),
-        ("PING, answers unread", Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked"))).unread()),
+        (
+            "PING, answers unread",
+            Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked"))).unread(),
+        ),
         ("SETTINGS", Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[])))),
-        ("SETTINGS, answers unread", Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[]))).unread()),
+        (
+            "SETTINGS, answers unread",
+            Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[]))).unread(),
+        ),
         ("windows of many stuck answers resized", Flood::of(64, |_| repeat(32, resize)).after(stuck_answers)),
         ("whole calls, answers unread", Flood::of(32, |batch| each_stream(32, batch, Frames::call)).unread()),
     ];
@@ -94,7 +101,7 @@ fn faulty(frames: Frames, stream: u32) -> Frames {
         2 => frames.call(stream).window(stream, 0x7fff_ffff),
         3 => frames.call(stream).add(PRIORITY, 0, stream, &[0; 4]),
         _ => {
-            let mut block = head_block(&[]);
+            let mut block = head_block(ATTACH, &[]);
             literal(&mut block, "Upper-Case", "is malformed");
             frames.add(HEADERS, END_HEADERS | END_STREAM, stream, &block)
         }
@@ -102,7 +109,7 @@ fn faulty(frames: Frames, stream: u32) -> Frames {
 }
 
 fn endless_head(frames: Frames) -> Frames {
-    frames.add(HEADERS, 0, 1, &head_block(&[]))
+    frames.add(HEADERS, 0, 1, &head_block(ATTACH, &[]))
 }
 
 fn fat_continuation(frames: Frames) -> Frames {
@@ -120,7 +127,7 @@ fn fat_block() -> Vec<u8> {
 
 /// A head of some 64 KiB that ends as it should.
 fn huge_head(frames: Frames, stream: u32) -> Frames {
-    let frames = frames.add(HEADERS, END_STREAM, stream, &head_block(&[]));
+    let frames = frames.add(HEADERS, END_STREAM, stream, &head_block(ATTACH, &[]));
     let frames = (0..3).fold(frames, |frames, _| frames.add(CONTINUATION, 0, stream, &fat_block()));
     frames.add(CONTINUATION, END_HEADERS, stream, &fat_block())
 }
@@ -128,7 +135,7 @@ fn huge_head(frames: Frames, stream: u32) -> Frames {
 /// Calls whose answers find no window.
 fn stuck_answers(frames: Frames) -> Frames {
     let frames = frames.settings(&[(INITIAL_WINDOW_SIZE, 0)]);
-    (0..200).fold(frames, |frames, at| frames.call(at * 2 + 1))
+    (0..100).fold(frames, |frames, at| frames.call(at * 2 + 1))
 }
 
 /// Each of the two is a walk over all streams. The window stays too small for an answer.

@@ -1,21 +1,24 @@
 //! Attacks that do little and stay: peers that do not greet, that say nothing, that never finish, that never read.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Error,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep, sleep_until, timeout, timeout_at},
+    time::{sleep, sleep_until, timeout},
 };
 
 use super::{Attack, Attackers, Done, Target};
 use crate::{
     caller::{Fate, Line},
-    wire::{Frames, INITIAL_WINDOW_SIZE},
+    wire::{Frames, INITIAL_WINDOW_SIZE, RST_STREAM, Seen},
 };
 
 /// Under the gateway's limits on calls in progress (1,024) and on streams of a connection (256).
-const STREAMS: u32 = 250;
+const STREAMS: u32 = 240;
 
 fn attack<F>(name: &'static str, flags: &'static [&'static str], run: fn(Target) -> F) -> Attack
 where
@@ -28,15 +31,13 @@ pub(super) fn all() -> Vec<Attack> {
     vec![
         attack("peers that greet slowly or never", &["--handshake-timeout", "300ms"], greet_slowly),
         attack("idle connections up to the cap", &["--max-connections", "200"], idle_to_the_cap),
-        attack("calls whose message never comes", &[], |target| unsent(target, &[])),
-        attack("calls whose message never comes, with a deadline", &[], |target| {
-            unsent(target, &[("grpc-timeout", "100m")])
-        }),
+        attack("calls whose message never comes", &[], unsent),
+        attack("calls whose message never comes, with a deadline", &[], unsent_with_a_deadline),
         attack("answers that find no window", &[], no_window),
     ]
 }
 
-async fn open(target: Target, greeting: &[u8]) -> std::io::Result<TcpStream> {
+async fn open(target: Target, greeting: &[u8]) -> Result<TcpStream, Error> {
     let mut stream = TcpStream::connect(target.address).await?;
     stream.write_all(greeting).await?;
     Ok(stream)
@@ -131,47 +132,65 @@ async fn idle_to_the_cap(target: Target) -> Done {
     done
 }
 
-/// Streams with a head and nothing more.
-async fn unsent(target: Target, more: &'static [(&'static str, &'static str)]) -> Done {
+/// Streams with a head and nothing more, all of them open to the end.
+async fn unsent(target: Target) -> Done {
     const CONNECTIONS: usize = 3;
     let mut done = Done::default();
-    let mut opened = 0;
-    let mut first = 1;
     let mut streams = Vec::new();
+    let greeting = Frames::greeting(&[]);
+    let heads = (0..STREAMS).fold(greeting, |frames, at| frames.head(at * 2 + 1, &[]));
     for _ in 0..CONNECTIONS {
-        streams.extend(open(target, &Frames::greeting(&[]).0).await);
-    }
-    loop {
-        let heads = (0..STREAMS).fold(Frames::default(), |frames, at| frames.head(first + at * 2, more));
-        first += STREAMS * 2;
-        for stream in &mut streams {
-            if let Err(fault) = stream.write_all(&heads.0).await {
-                done.faults.push(format!("a connection was lost: {fault}"));
-            }
-            opened += STREAMS;
-        }
-        if more.is_empty() {
-            break;
-        }
-        // Their time passes, and the next ones come.
-        let round = (Instant::now() + Duration::from_millis(200)).into();
-        for stream in &mut streams {
-            let mut block = [0; 16_384];
-            while let Ok(Ok(1..)) = timeout_at(round, stream.read(&mut block)).await {}
-        }
-        if Instant::now() > target.end {
-            break;
+        match open(target, &heads.0).await {
+            Ok(stream) => streams.push(stream),
+            Err(fault) => done.faults.push(format!("a connection was lost: {fault}")),
         }
     }
     sleep_until(target.end.into()).await;
-    done.figures.push(format!("{opened} calls begun"));
+    done.figures.push(format!("{} calls begun", streams.len() * STREAMS as usize));
     done.held.push(Box::new(streams));
+    done
+}
+
+/// Streams with a head that gives them a tenth of a second, and new ones when that has passed.
+async fn unsent_with_a_deadline(target: Target) -> Done {
+    const CONNECTIONS: usize = 3;
+    let attacker = || async move {
+        let mut stream = open(target, &Frames::greeting(&[]).0).await?;
+        let mut seen = Seen::default();
+        let mut answered = 0;
+        for round in 0.. {
+            let first = round * STREAMS * 2 + 1;
+            let head = |frames: Frames, at| frames.head(first + at * 2, &[("grpc-timeout", "100m")]);
+            stream.write_all(&(0..STREAMS).fold(Frames::default(), head).0).await?;
+            // The gateway has its answer and then resets the stream: nothing of it is left.
+            answered += STREAMS as usize;
+            let all_answered = timeout(Duration::from_secs(10), seen.wait(&mut stream, RST_STREAM, answered)).await;
+            all_answered.map_err(|_| Error::other("calls past their deadline are not answered"))??;
+            if Instant::now() > target.end {
+                break;
+            }
+        }
+        Ok::<_, Error>((stream, answered))
+    };
+    let mut done = Done::default();
+    let mut begun = 0;
+    let attackers: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(attacker())).collect();
+    for attacker in attackers {
+        match attacker.await.expect("an attacker does not panic") {
+            Ok((stream, answered)) => {
+                begun += answered;
+                done.held.push(Box::new(stream));
+            }
+            Err(fault) => done.faults.push(fault.to_string()),
+        }
+    }
+    done.figures.push(format!("{begun} calls begun"));
     done
 }
 
 /// Whole calls from peers that give their answers no window, nor read.
 async fn no_window(target: Target) -> Done {
-    const CONNECTIONS: usize = 20;
+    const CONNECTIONS: usize = 4;
     let mut done = Done::default();
     let greeting = Frames::greeting(&[(INITIAL_WINDOW_SIZE, 0)]);
     let calls = (0..STREAMS).fold(greeting, |frames, at| frames.call(at * 2 + 1));

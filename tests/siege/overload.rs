@@ -1,0 +1,153 @@
+//! Ten times as many callers as there are places: those who find none learn it at once and when to come again, and those
+//! who find one are served as ever.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, time::sleep};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    caller::{Fate, Line},
+    gateway::Gateway,
+    on_a_thread,
+    report::{Check, millis, percentile, spread},
+    upstream::Upstream,
+};
+
+pub(crate) const NAME: &str = "overload: ten callers for each place";
+
+const PLACES: usize = 16;
+const CALLERS: usize = PLACES * 10;
+
+/// A debug build on a busy machine is given more time.
+const LENIENCE: u32 = if cfg!(debug_assertions) { 5 } else { 1 };
+
+/// Half of those turned away must know it by then.
+const SHED_WITHIN: Duration = Duration::from_millis(5);
+
+/// How much longer than in quiet times an admitted call may take; twice is what we hope for.
+const AT_MOST: u32 = 4;
+
+/// What callers have seen.
+#[derive(Debug, Default)]
+struct Seen {
+    admitted: Vec<Duration>,
+    shed: Vec<Duration>,
+    faults: Vec<String>,
+}
+
+pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
+    let mut check = Check::of(NAME);
+    upstream.takes(20, 20);
+    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PLACES.to_string()]).await;
+    let quiet = callers(gateway.address, PLACES / 2, time / 2).await;
+    let sent = upstream.requests();
+    let (stop, stopped) = watch::channel(false);
+    let probes = on_a_thread("probes", probe(gateway.address, stopped));
+    let busy = callers(gateway.address, CALLERS, time).await;
+    stop.send_replace(true);
+    let (health, faults) = probes.join().expect("the probes do not panic");
+    let sent = upstream.requests() - sent;
+
+    check.none("calls failed in quiet times", &quiet.faults);
+    check.require(quiet.shed.is_empty(), || format!("{} calls shed in quiet times", quiet.shed.len()));
+    check.none("calls failed otherwise", &busy.faults);
+    check.figure(format!("{} admitted, p50/p99 {}", busy.admitted.len(), spread(&busy.admitted)));
+    check.figure(format!("quiet {}", spread(&quiet.admitted)));
+    check.figure(format!("{} shed, p50/p99 {}", busy.shed.len(), spread(&busy.shed)));
+    check.require(busy.shed.len() > CALLERS / 2, || "hardly anybody was turned away".into());
+    check.require(sent == busy.admitted.len() as u64, || format!("{sent} requests reached the cloud"));
+    let median = percentile(&busy.shed, 0.5);
+    check.require(median < SHED_WITHIN * LENIENCE, || format!("shed after {} ms", millis(median)));
+    let (before, now) = (percentile(&quiet.admitted, 0.99), percentile(&busy.admitted, 0.99));
+    check.require(now < before * AT_MOST * LENIENCE, || format!("admitted p99 {} ms", millis(now)));
+    check.none("health probes failed", &faults);
+    check.figure(format!("{} health probes, p50/p99 {}", health.len(), spread(&health)));
+    let memory = gateway.peak_memory();
+    check.require(memory < 256, || format!("{memory} MiB of memory"));
+    check.figure(format!("{memory} MiB at most"));
+    let calls = gateway.settles("apig_gateway_calls_in_progress", 0, Duration::from_secs(2)).await;
+    check.require(calls == Some(0), || format!("{calls:?} calls in progress after the last"));
+    check.none("panics", &gateway.panics());
+    check
+}
+
+/// So many callers for so long, ten on each connection.
+async fn callers(gateway: SocketAddr, number: usize, time: Duration) -> Seen {
+    let thread = on_a_thread("callers", async move {
+        let end = Instant::now() + time;
+        let mut seen = Seen::default();
+        let mut tasks = Vec::new();
+        for first in (0..number).step_by(10) {
+            match Line::to(gateway).await {
+                Ok(line) => {
+                    let line = Arc::new(line);
+                    let ours = (first..number.min(first + 10)).map(|at| tokio::spawn(call(Arc::clone(&line), at, end)));
+                    tasks.extend(ours);
+                }
+                Err(fault) => seen.faults.push(fault),
+            }
+        }
+        for task in tasks {
+            let one = task.await.expect("a caller does not panic");
+            seen.admitted.extend(one.admitted);
+            seen.shed.extend(one.shed);
+            seen.faults.extend(one.faults);
+        }
+        seen
+    });
+    // The thread ends with its callers, soon after `time`.
+    sleep(time).await;
+    thread.join().expect("the callers do not panic")
+}
+
+async fn call(line: Arc<Line>, number: usize, end: Instant) -> Seen {
+    let mut seen = Seen::default();
+    let certificate = format!("overload-{number}");
+    while Instant::now() < end {
+        let started = Instant::now();
+        match line.attach(&certificate, "siege-overload").await {
+            Fate::Done => seen.admitted.push(started.elapsed()),
+            Fate::Refused(status) => match wait_told(&status) {
+                Some(wait) => {
+                    seen.shed.push(started.elapsed());
+                    sleep(wait).await;
+                }
+                None => seen.faults.push(format!("{status:?}")),
+            },
+            fate => {
+                seen.faults.push(format!("{fate:?}"));
+                return seen;
+            }
+        }
+    }
+    seen
+}
+
+/// The wait that a caller turned away is asked for; `None` when it was not turned away as it should be.
+fn wait_told(status: &Status) -> Option<Duration> {
+    let details = status.get_error_details();
+    let reason = &details.error_info()?.reason;
+    let wait = details.retry_info()?.retry_delay?;
+    (status.code() == Code::Unavailable && reason == "OVERLOADED" && !wait.is_zero()).then_some(wait)
+}
+
+/// Health and the probe's time, again and again, on a connection that came when all places were taken.
+async fn probe(gateway: SocketAddr, stopped: watch::Receiver<bool>) -> (Vec<Duration>, Vec<String>) {
+    let (mut times, mut faults) = (Vec::new(), Vec::new());
+    while !*stopped.borrow() {
+        let started = Instant::now();
+        let health = async { Line::to(gateway).await.map_err(Fate::NotTaken)?.health("").await };
+        match health.await {
+            Ok(1) => times.push(started.elapsed()),
+            other => faults.push(format!("{other:?}")),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    (times, faults)
+}
