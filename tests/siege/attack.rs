@@ -24,6 +24,9 @@ use crate::{
 const MEMORY_MIB: u64 = 256;
 const IDLE_WITHIN: Duration = Duration::from_secs(2);
 
+/// What attackers may have a gateway write, besides a line for each call.
+const LINES: usize = 1_000;
+
 /// An honest call that takes longer has noticed. Attackers, gateway and client may share one processor.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
@@ -109,6 +112,8 @@ pub(crate) async fn check(attack: Attack, upstream: &Upstream, time: Duration) -
     }
     check.require(left == Some(0), || format!("{left:?} connections left after all have gone"));
     check.require(calls == Some(0), || format!("{calls:?} calls in progress after all have gone"));
+    let lines = gateway.lines();
+    check.require(lines < LINES, || format!("{lines} lines in the log that tell of no call"));
     check.none("panics", &gateway.panics());
     check
 }

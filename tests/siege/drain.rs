@@ -71,6 +71,7 @@ pub(crate) async fn check(kind: Kind, upstream: &Upstream, rounds: u32) -> Check
     let mut check = Check::of(kind.name());
     upstream.takes(20, u64::try_from(LONGEST.as_millis()).expect("a short time"));
     let (mut calls, mut not_taken) = (0, 0);
+    let mut newcomers = 0;
     let mut ends = Vec::new();
     for _ in 0..rounds {
         let mut gateway = Gateway::start(upstream.address, kind.flags()).await;
@@ -82,9 +83,12 @@ pub(crate) async fn check(kind: Kind, upstream: &Upstream, rounds: u32) -> Check
         gateway.terminate().await;
         let told = Instant::now();
         if kind == Kind::Delayed {
-            for _ in 0..2 {
-                sleep(DELAY / 5).await;
-                newcomer(&mut check, &gateway).await;
+            sleep(DELAY / 5).await;
+            let faults = newcomer(&gateway).await;
+            // On a machine too busy to ask in time, the answers prove nothing.
+            if told.elapsed() < DELAY {
+                newcomers += 1;
+                check.none("faults during the delay", &faults);
             }
         }
         let left = kind.limit().saturating_sub(told.elapsed());
@@ -103,25 +107,36 @@ pub(crate) async fn check(kind: Kind, upstream: &Upstream, rounds: u32) -> Check
     }
     check.figure(format!("{rounds} rounds, {calls} calls ended well, {not_taken} not taken"));
     check.figure(format!("exit p50/p99 {}", spread(&ends)));
+    if kind == Kind::Delayed {
+        check.figure(format!("{newcomers} newcomers served during the delay"));
+    }
     check
 }
 
-/// Somebody who comes during the delay is served, though readiness is gone.
-async fn newcomer(check: &mut Check, gateway: &Gateway) {
+/// Somebody who comes during the delay is served, though readiness is gone; says what is wrong otherwise.
+async fn newcomer(gateway: &Gateway) -> Vec<String> {
     let line = match Line::to(gateway.address).await {
         Ok(line) => line,
-        Err(fault) => return check.require(false, || format!("no connection during the delay: {fault}")),
+        Err(fault) => return vec![format!("no connection: {fault}")],
     };
-    let fate = line.attach("newcomer", "siege-newcomer").await;
-    check.require(matches!(fate, Fate::Done), || format!("a call during the delay: {fate:?}"));
+    let mut faults = Vec::new();
+    match line.attach("newcomer", "siege-newcomer").await {
+        Fate::Done => {}
+        fate => faults.push(format!("a call: {fate:?}")),
+    }
     for (service, expected) in [("", 2), ("readiness", 2), ("liveness", 1)] {
         let health = line.health(service).await;
-        check.require(matches!(health, Ok(now) if now == expected), || format!("health of \"{service}\": {health:?}"));
+        if !matches!(health, Ok(now) if now == expected) {
+            faults.push(format!("health of \"{service}\": {health:?}"));
+        }
     }
     for (page, expected) in [("/readyz", 503), ("/livez", 200)] {
         let status = gateway.page(page).map(|(status, _)| status);
-        check.require(status == Some(expected), || format!("{page}: {status:?}"));
+        if status != Some(expected) {
+            faults.push(format!("{page}: {status:?}"));
+        }
     }
+    faults
 }
 
 /// Peers that do not help.

@@ -24,6 +24,8 @@ struct Said {
     serving: Option<SocketAddr>,
     draining: bool,
     panics: Vec<String>,
+    /// Lines that tell of no call.
+    lines: usize,
     last: String,
     ended: bool,
 }
@@ -92,6 +94,11 @@ impl Gateway {
     /// What panicked.
     pub(crate) fn panics(&self) -> Vec<String> {
         self.said.borrow().panics.clone()
+    }
+
+    /// How many lines the log has besides one for each call.
+    pub(crate) fn lines(&self) -> usize {
+        self.said.borrow().lines
     }
 
     /// The most memory that it has held so far, in MiB.
@@ -183,6 +190,7 @@ fn read(log: ChildStderr, say: &watch::Sender<Said>) {
             } else if line.contains("\"serving\"") {
                 said.serving = address(&line);
             }
+            said.lines += 1;
             said.last = line;
         });
     }

@@ -13,6 +13,7 @@
     reason = "a test that prints what it finds"
 )]
 
+mod age;
 mod attack;
 mod caller;
 mod drain;
@@ -100,6 +101,9 @@ async fn run(plan: &Plan) -> bool {
     }
     if plan.wants(overload::NAME) {
         report.add(&overload::check(&upstream, plan.time).await);
+    }
+    if plan.wants(age::NAME) {
+        report.add(&age::check(&upstream, plan.time).await);
     }
     report.end()
 }

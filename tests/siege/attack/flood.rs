@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Attack, Done, Target};
 use crate::caller::ATTACH;
 use crate::wire::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, PING, PRIORITY, SETTINGS,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, PING, PRIORITY, SETTINGS,
     head_block, literal,
 };
 
@@ -71,6 +71,10 @@ pub(super) fn all() -> Vec<Attack> {
         (
             "PING, answers unread",
             Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked"))).unread(),
+        ),
+        (
+            "PING answers that nobody asked for",
+            Flood::of(256, |_| repeat(256, |frames| frames.add(PING, ACK, 0, b"attacked"))),
         ),
         ("SETTINGS", Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[])))),
         (
