@@ -70,6 +70,17 @@ impl Line {
         self.call(ATTACH, &message, id).await.map_or_else(|fate| fate, |_| Fate::Done)
     }
 
+    /// Sends a call's message but for its last byte. The call stays open as long as the value lives.
+    pub(crate) async fn attach_almost(&self, length: usize) -> Result<impl Send + use<>, h2::Error> {
+        let request = head(ATTACH, "siege-almost");
+        let mut send = self.send.clone().ready().await?;
+        let (answer, mut body) = send.send_request(request, false)?;
+        let mut message = framed(&vec![0; length]);
+        message.pop();
+        body.send_data(Bytes::from(message), false)?;
+        Ok((answer, body))
+    }
+
     /// What health says of a service: 1 is serving, 2 is not.
     pub(crate) async fn health(&self, service: &str) -> Result<u8, Fate> {
         // `string service = 1`
@@ -88,33 +99,37 @@ impl Line {
     }
 
     async fn exchange(&self, path: &str, message: &[u8], id: &str) -> Result<Vec<u8>, Fate> {
-        let request = Request::post(format!("http://gateway{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("x-auth-token", "siege")
-            .header("x-request-id", id)
-            .body(())
-            .expect("all of it is valid");
+        let request = head(path, id);
         let unsent = |fault: h2::Error| Fate::NotTaken(fault.to_string());
         let mut send = self.send.clone().ready().await.map_err(unsent)?;
         let (answer, mut body) = send.send_request(request, false).map_err(unsent)?;
         // What is wrong with it, the answer tells better.
         let _ = body.send_data(Bytes::from(framed(message)), true);
-        let (head, mut body) = answer.await.map_err(fate)?.into_parts();
+        let (head, mut body) = answer.await.map_err(|fault| fate(&fault))?.into_parts();
         refusal(&head.headers)?;
         let mut bytes = Vec::new();
         while let Some(data) = body.data().await {
-            let data = data.map_err(fate)?;
+            let data = data.map_err(|fault| fate(&fault))?;
             let _ = body.flow_control().release_capacity(data.len());
             bytes.extend_from_slice(&data);
         }
-        let trailers = body.trailers().await.map_err(fate)?.unwrap_or_default();
+        let trailers = body.trailers().await.map_err(|fault| fate(&fault))?.unwrap_or_default();
         if !head.headers.contains_key("grpc-status") && !trailers.contains_key("grpc-status") {
             return Err(Fate::Lost(format!("HTTP {} without grpc-status", head.status)));
         }
         refusal(&trailers)?;
         Ok(bytes)
     }
+}
+
+fn head(path: &str, id: &str) -> Request<()> {
+    Request::post(format!("http://gateway{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("x-auth-token", "siege")
+        .header("x-request-id", id)
+        .body(())
+        .expect("all of it is valid")
 }
 
 fn refusal(headers: &HeaderMap) -> Result<(), Fate> {
@@ -125,7 +140,7 @@ fn refusal(headers: &HeaderMap) -> Result<(), Fate> {
 }
 
 /// RFC 9113, sections 6.8 and 8.7: what came after the last stream that GOAWAY names, and what is refused, was not taken.
-fn fate(fault: h2::Error) -> Fate {
+fn fate(fault: &h2::Error) -> Fate {
     let left_out = fault.is_go_away() && fault.is_remote() && fault.reason() == Some(Reason::NO_ERROR);
     let refused = fault.is_reset() && fault.is_remote() && fault.reason() == Some(Reason::REFUSED_STREAM);
     if left_out || refused { Fate::NotTaken(fault.to_string()) } else { Fate::Lost(fault.to_string()) }

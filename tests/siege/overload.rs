@@ -2,30 +2,31 @@
 //! who find one are served as ever.
 
 use std::{
+    io::Error,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, time::sleep};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
-    caller::{Fate, Line},
+    LENIENCE,
+    caller::{Fate, Line, attach_message},
     gateway::Gateway,
     on_a_thread,
     report::{Check, millis, percentile, spread},
     upstream::Upstream,
+    wire::{Answers, Frames, HEADERS},
 };
 
 pub(crate) const NAME: &str = "overload: ten callers for each place";
+pub(crate) const LATE: &str = "overload: messages that come after their call was turned away";
 
 const PLACES: usize = 16;
 const CALLERS: usize = PLACES * 10;
-
-/// A debug build on a busy machine is given more time.
-const LENIENCE: u32 = if cfg!(debug_assertions) { 5 } else { 1 };
 
 /// Half of those turned away must know it by then.
 const SHED_WITHIN: Duration = Duration::from_millis(5);
@@ -75,6 +76,48 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check.require(calls == Some(0), || format!("{calls:?} calls in progress after the last"));
     check.none("panics", &gateway.panics());
     check
+}
+
+/// Messages of calls that were turned away already are on their way for a while: they cost a peer nothing, least of all
+/// the connection with the calls that were admitted.
+pub(crate) async fn check_late(upstream: &Upstream) -> Check {
+    let mut check = Check::of(LATE);
+    upstream.takes(20, 20);
+    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PLACES.to_string()]).await;
+    match late(gateway.address).await {
+        Ok(calls) => check.figure(format!("{calls} calls on one connection")),
+        Err(fault) => check.require(false, || fault.to_string()),
+    }
+    check.none("panics", &gateway.panics());
+    check
+}
+
+/// Heads first, so that all but a few calls are turned away; then all messages; then the same again.
+async fn late(gateway: SocketAddr) -> Result<u32, Error> {
+    const CALLS: u32 = 200;
+    const ROUNDS: u32 = 5;
+    let turned_away = CALLS as usize - PLACES;
+    let mut stream = TcpStream::connect(gateway).await?;
+    stream.write_all(&Frames::greeting(&[]).0).await?;
+    let mut seen = Answers::default();
+    for round in 0..ROUNDS {
+        let ids = (round * CALLS..(round + 1) * CALLS).map(|call| call * 2 + 1);
+        let heads = ids.clone().fold(Frames::default(), |frames, id| frames.head(id, &[]));
+        stream.write_all(&heads.0).await?;
+        // An answer has one frame of headers if it turns the call away, and two if all is well.
+        let before = (turned_away + PLACES * 2) * round as usize;
+        let early = seen.wait(&mut stream, HEADERS, before + turned_away);
+        soon("calls without a place are not turned away", early).await?;
+        let message = |frames: Frames, id: u32| frames.message(id, &attach_message(&format!("late-{id}")));
+        stream.write_all(&ids.fold(Frames::default(), message).0).await?;
+        let all = seen.wait(&mut stream, HEADERS, before + turned_away + PLACES * 2);
+        soon("admitted calls are not answered", all).await?;
+    }
+    Ok(CALLS * ROUNDS)
+}
+
+async fn soon(fault: &str, task: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    tokio::time::timeout(Duration::from_secs(10), task).await.map_err(|_| Error::other(fault))?
 }
 
 /// So many callers for so long, ten on each connection.

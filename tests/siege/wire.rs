@@ -80,16 +80,16 @@ impl Frames {
 
 /// What has come so far.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Answers {
     bytes: Vec<u8>,
     /// How many frames of each kind.
     counts: [usize; 16],
 }
 
-impl Seen {
+impl Answers {
     /// Reads until so many frames of this kind have come.
     pub(crate) async fn wait(&mut self, stream: &mut TcpStream, kind: u8, number: usize) -> Result<(), Error> {
-        let mut block = [0; 16_384];
+        let mut block = vec![0; 16_384];
         while self.counts[usize::from(kind)] < number {
             match stream.read(&mut block).await? {
                 0 => return Err(Error::other("the gateway ended the connection")),

@@ -14,7 +14,7 @@ use tokio::{
 use super::{Attack, Attackers, Done, Target};
 use crate::{
     caller::{Fate, Line},
-    wire::{Frames, INITIAL_WINDOW_SIZE, RST_STREAM, Seen},
+    wire::{Answers, Frames, INITIAL_WINDOW_SIZE, PING, RST_STREAM},
 };
 
 /// Under the gateway's limits on calls in progress (1,024) and on streams of a connection (256).
@@ -31,8 +31,10 @@ pub(super) fn all() -> Vec<Attack> {
     vec![
         attack("peers that greet slowly or never", &["--handshake-timeout", "300ms"], greet_slowly),
         attack("idle connections up to the cap", &["--max-connections", "200"], idle_to_the_cap),
-        attack("calls whose message never comes", &[], unsent),
+        attack("calls whose message never comes", &[], |target| unsent(target, 3)),
+        attack("calls whose message never comes, more than there are places", &[], |target| unsent(target, 6)),
         attack("calls whose message never comes, with a deadline", &[], unsent_with_a_deadline),
+        attack("large messages that lack a byte", &[], almost),
         attack("answers that find no window", &[], no_window),
     ]
 }
@@ -133,19 +135,28 @@ async fn idle_to_the_cap(target: Target) -> Done {
 }
 
 /// Streams with a head and nothing more, all of them open to the end.
-async fn unsent(target: Target) -> Done {
-    const CONNECTIONS: usize = 3;
+async fn unsent(target: Target, connections: usize) -> Done {
     let mut done = Done::default();
     let mut streams = Vec::new();
     let greeting = Frames::greeting(&[]);
     let heads = (0..STREAMS).fold(greeting, |frames, at| frames.head(at * 2 + 1, &[]));
-    for _ in 0..CONNECTIONS {
-        match open(target, &heads.0).await {
-            Ok(stream) => streams.push(stream),
-            Err(fault) => done.faults.push(format!("a connection was lost: {fault}")),
+    // Its answer comes when all before it has been read.
+    let heads = heads.add(PING, 0, 0, b"all read");
+    let all_read = Duration::from_secs(20);
+    for _ in 0..connections {
+        let opened = async {
+            let mut stream = open(target, &heads.0).await?;
+            Answers::default().wait(&mut stream, PING, 1).await?;
+            Ok::<_, Error>(stream)
+        };
+        match timeout(all_read, opened).await {
+            Ok(Ok(stream)) => streams.push(stream),
+            Ok(Err(fault)) => done.faults.push(format!("a connection was lost: {fault}")),
+            Err(_) => done.faults.push(format!("{STREAMS} heads are not read in {all_read:?}")),
         }
     }
-    sleep_until(target.end.into()).await;
+    // However long that took, the honest client shall meet it.
+    sleep_until(target.end.max(Instant::now() + Duration::from_millis(200)).into()).await;
     done.figures.push(format!("{} calls begun", streams.len() * STREAMS as usize));
     done.held.push(Box::new(streams));
     done
@@ -156,7 +167,7 @@ async fn unsent_with_a_deadline(target: Target) -> Done {
     const CONNECTIONS: usize = 3;
     let attacker = || async move {
         let mut stream = open(target, &Frames::greeting(&[]).0).await?;
-        let mut seen = Seen::default();
+        let mut seen = Answers::default();
         let mut answered = 0;
         for round in 0.. {
             let first = round * STREAMS * 2 + 1;
@@ -185,6 +196,37 @@ async fn unsent_with_a_deadline(target: Target) -> Done {
         }
     }
     done.figures.push(format!("{begun} calls begun"));
+    done
+}
+
+/// Large messages but for their last byte, almost as much as the gateway holds for all.
+async fn almost(target: Target) -> Done {
+    const CONNECTIONS: usize = 3;
+    const MESSAGES: usize = 5;
+    const LENGTH: usize = 4 * 1024 * 1024 - 64;
+    let mut done = Done::default();
+    let mut sent = 0;
+    for _ in 0..CONNECTIONS {
+        let line = match Line::to(target.address).await {
+            Ok(line) => line,
+            Err(fault) => {
+                done.faults.push(fault);
+                continue;
+            }
+        };
+        for _ in 0..MESSAGES {
+            match line.attach_almost(LENGTH).await {
+                Ok(held) => {
+                    sent += 1;
+                    done.held.push(Box::new(held));
+                }
+                Err(fault) => done.faults.push(format!("a call was not taken: {fault}")),
+            }
+        }
+        done.held.push(Box::new(line));
+    }
+    sleep_until(target.end.into()).await;
+    done.figures.push(format!("{sent} messages of 4 MiB"));
     done
 }
 
