@@ -30,3 +30,8 @@ demo:
 # Needs Python and Go.
 interop:
     interop/run
+
+# Attacks, drains and overload for longer than a test may take; h2spec needs Go.
+siege:
+    cargo test --locked --release --test siege -- --seconds 30 --rounds 50
+    tests/siege/h2spec

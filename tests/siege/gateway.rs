@@ -25,7 +25,7 @@ struct Said {
     draining: bool,
     panics: Vec<String>,
     /// Lines that tell of no call.
-    lines: usize,
+    lines: u64,
     last: String,
     ended: bool,
 }
@@ -97,7 +97,7 @@ impl Gateway {
     }
 
     /// How many lines the log has besides one for each call.
-    pub(crate) fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> u64 {
         self.said.borrow().lines
     }
 

@@ -32,7 +32,7 @@ pub(super) fn all() -> Vec<Attack> {
         attack("peers that greet slowly or never", &["--handshake-timeout", "300ms"], greet_slowly),
         attack("idle connections up to the cap", &["--max-connections", "200"], idle_to_the_cap),
         attack("calls whose message never comes", &[], |target| unsent(target, 3)),
-        attack("calls whose message never comes, more than there are places", &[], |target| unsent(target, 6)),
+        attack("calls whose message never comes, more than there are places", &[], |target| unsent(target, 10)),
         attack("calls whose message never comes, with a deadline", &[], unsent_with_a_deadline),
         attack("large messages that lack a byte", &[], almost),
         attack("answers that find no window", &[], no_window),
@@ -154,6 +154,8 @@ async fn unsent(target: Target, connections: usize) -> Done {
             Ok(Err(fault)) => done.faults.push(format!("a connection was lost: {fault}")),
             Err(_) => done.faults.push(format!("{STREAMS} heads are not read in {all_read:?}")),
         }
+        // A place that the honest client has just now is free a moment later.
+        sleep(Duration::from_millis(5)).await;
     }
     // However long that took, the honest client shall meet it.
     sleep_until(target.end.max(Instant::now() + Duration::from_millis(200)).into()).await;
