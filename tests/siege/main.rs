@@ -3,7 +3,7 @@
 //!
 //!     cargo test --test siege -- [--seconds S] [--rounds R] [PART OF A NAME]...
 //!
-//! S is the time of each attack, and of each stretch of load; R how often a drain is repeated.
+//! S is the time of each attack, and of each stretch of load, 0.6 if not given; R how often a drain is repeated.
 
 #![allow(
     clippy::expect_used,
@@ -45,7 +45,7 @@ struct Plan {
 impl Plan {
     /// Reads the arguments; `None` when there is nothing to run.
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut plan = Self { time: Duration::from_secs(1), rounds: 2, parts: Vec::new() };
+        let mut plan = Self { time: Duration::from_millis(600), rounds: 2, parts: Vec::new() };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--seconds" => {

@@ -152,6 +152,7 @@ async fn callers(gateway: SocketAddr, number: usize, time: Duration) -> Seen {
 async fn call(line: Arc<Line>, number: usize, end: Instant) -> Seen {
     let mut seen = Seen::default();
     let certificate = format!("overload-{number}");
+    let jitter = f64::from(u8::try_from(number * 37 % 100).unwrap_or_default()) / 100.0;
     while Instant::now() < end {
         let started = Instant::now();
         match line.attach(&certificate, "siege-overload").await {
@@ -159,7 +160,8 @@ async fn call(line: Arc<Line>, number: usize, end: Instant) -> Seen {
             Fate::Refused(status) => match wait_told(&status) {
                 Some(wait) => {
                     seen.shed.push(started.elapsed());
-                    sleep(wait).await;
+                    // Up to twice as long, or all would come again at the same moment.
+                    sleep(wait.mul_f64(1.0 + jitter)).await;
                 }
                 None => seen.faults.push(format!("{status:?}")),
             },
