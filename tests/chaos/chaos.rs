@@ -1,0 +1,290 @@
+//! Chaos proper: configurations in turn, each under many callers before an upstream that does its worst. Every answer
+//! is held against the model.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Arguments,
+    clock::Lag,
+    driver::{Answer, Callers, Record, tally},
+    fault::Outcome,
+    gateway::{Gateway, knows},
+    leak,
+    model::{Case, Rules},
+    plan::{Mix, Plan},
+    report::{Report, spread},
+    scene::Scene,
+    upstream::Upstream,
+};
+
+/// Calls are numbered from a multiple of this, by configuration.
+pub(crate) const NUMBERS: u64 = 10_000_000;
+
+/// As many wrong answers as are shown.
+const SHOWN: usize = 12;
+
+/// One way to run the gateway, and what it meets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Configuration {
+    pub(crate) name: &'static str,
+    /// Where its calls' numbers begin, in [`NUMBERS`].
+    pub(crate) place: u64,
+    /// Out of a hundred calls.
+    pub(crate) share: u64,
+    pub(crate) flags: &'static [(&'static str, &'static str)],
+    pub(crate) at_a_time: usize,
+    pub(crate) lines: usize,
+    pub(crate) mix: Mix,
+    /// How many certificates the calls share; each has its own without.
+    pub(crate) certificates: Option<u64>,
+    /// The listener closes now and then.
+    pub(crate) closures: bool,
+    /// Connections of callers are cut now and then.
+    pub(crate) cuts: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts: usize,
+    pub(crate) breaks: bool,
+    pub(crate) overloads: bool,
+}
+
+const PLAIN: Configuration = Configuration {
+    name: "plain",
+    place: 0,
+    share: 40,
+    flags: &[("timeout", "10s"), ("breaker-threshold", "0")],
+    at_a_time: 64,
+    lines: 6,
+    mix: Mix::Everything,
+    certificates: None,
+    closures: false,
+    cuts: false,
+    timeout: Duration::from_secs(10),
+    attempts: 3,
+    breaks: false,
+    overloads: false,
+};
+
+/// The configurations in their turn.
+pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
+    PLAIN,
+    Configuration {
+        name: "once, callers cut off",
+        place: 1,
+        share: 12,
+        flags: &[
+            ("timeout", "10s"),
+            ("breaker-threshold", "0"),
+            ("max-attempts", "1"),
+            ("max-connection-age", "1s"),
+            ("workers", "2"),
+        ],
+        at_a_time: 128,
+        lines: 8,
+        cuts: true,
+        attempts: 1,
+        ..PLAIN
+    },
+    Configuration {
+        name: "refused connections",
+        place: 2,
+        share: 12,
+        flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("max-attempts", "5")],
+        closures: true,
+        attempts: 5,
+        ..PLAIN
+    },
+    Configuration {
+        name: "own token",
+        place: 3,
+        share: 12,
+        flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("credentials", "token")],
+        at_a_time: 32,
+        ..PLAIN
+    },
+    Configuration {
+        name: "shared certificates, breaker",
+        place: 4,
+        share: 12,
+        flags: &[("timeout", "10s"), ("breaker-threshold", "5"), ("serialize-certificates", "true")],
+        at_a_time: 48,
+        certificates: Some(24),
+        breaks: true,
+        ..PLAIN
+    },
+    Configuration {
+        name: "few places, little time",
+        place: 5,
+        share: 12,
+        flags: &[("timeout", "400ms"), ("max-concurrency", "16"), ("workers", "2")],
+        at_a_time: 32,
+        cuts: true,
+        timeout: Duration::from_millis(400),
+        breaks: true,
+        overloads: true,
+        ..PLAIN
+    },
+];
+
+/// Changes that are made, and answers that do not arrive.
+pub(crate) const NEVER_TWICE: Configuration = Configuration {
+    name: "never twice",
+    place: 20,
+    share: 5,
+    flags: &[("breaker-threshold", "0")],
+    at_a_time: 32,
+    mix: Mix::LostAnswers,
+    timeout: Duration::from_secs(30),
+    ..PLAIN
+};
+
+impl Configuration {
+    /// The numbers of its calls.
+    fn numbers(&self, arguments: &Arguments) -> std::ops::Range<u64> {
+        let first = self.place * NUMBERS;
+        match arguments.only {
+            Some(only) if only / NUMBERS == self.place => only..only + 1,
+            Some(_) => first..first,
+            None => first..first + (arguments.calls * self.share / 100).max(40),
+        }
+    }
+
+    fn rules(&self, lag: &Lag) -> Rules {
+        Rules {
+            timeout: self.timeout,
+            attempts: if knows("max-attempts") { self.attempts } else { 1 },
+            own_token: self.flags.contains(&("credentials", "token")),
+            breaks: self.breaks,
+            overloads: self.overloads,
+            queues: self.certificates.is_some(),
+            allowance: lag.allowance(),
+        }
+    }
+}
+
+/// Runs one configuration.
+pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, lag: &Arc<Lag>, report: &mut Report) {
+    let numbers = configuration.numbers(arguments);
+    if numbers.is_empty() {
+        return;
+    }
+    let Configuration { name, mix, certificates, .. } = *configuration;
+    let seed = arguments.seed;
+    lag.reset();
+    let plans = move |number| Plan::of(seed, number, mix, certificates);
+    let faults = Arc::new(move |number, attempt| plans(number).fault(attempt));
+    let upstream = Upstream::start(faults, configuration.closures.then_some(seed), lag);
+    let gateway = Gateway::start(upstream.address, configuration.flags).await;
+    let callers = Callers::of(&gateway.address, configuration.lines);
+
+    let began = Instant::now();
+    let quarter = numbers.start + (numbers.end - numbers.start) / 4;
+    let cutting = configuration.cuts.then(|| tokio::spawn(Arc::clone(&callers).cut_now_and_then(seed)));
+    let mut records = callers.perform(Arc::new(plans), numbers.start..quarter, configuration.at_a_time).await;
+    let memory = gateway.memory();
+    records.extend(callers.perform(Arc::new(plans), quarter..numbers.end, configuration.at_a_time).await);
+    let took = began.elapsed();
+    if let Some(cutting) = cutting {
+        cutting.abort();
+    }
+    let grown = gateway.memory();
+    let resent = callers.resent.load(Ordering::Relaxed);
+    drop(callers);
+    let quiet = leak::quiet(&gateway, &upstream.scene).await;
+
+    let rules = configuration.rules(lag);
+    let scene = &upstream.scene;
+    let rate = f64::from(u32::try_from(records.len()).unwrap()) / took.as_secs_f64();
+    println!(
+        "\n{name}: {} calls in {took:.1?} ({rate:.0}/s), {} requests, {resent} calls sent again, timers {:.0?} late",
+        records.len(),
+        scene.requests(),
+        lag.worst(),
+    );
+    for (answer, count) in tally(&records) {
+        println!("      {count:>7}  {answer}");
+    }
+    println!("      deadlines met late by: {}", spread(&mut lateness(&records, &plans, scene, &rules)));
+    report.check(&format!("{name}: answers"), judge(&records, &plans, scene, &rules, arguments));
+    report.check(&format!("{name}: nothing unasked upstream"), no_strays(scene));
+    if certificates.is_some() && knows("serialize-certificates") {
+        report.check(&format!("{name}: one change of a certificate at a time"), serialized(&records, scene));
+    }
+    report.check(&format!("{name}: nothing left behind"), quiet);
+    report.check(&format!("{name}: memory"), leak::memory(memory, grown));
+    leak::ends_well(name, gateway, report).await;
+}
+
+/// Holds all calls against the model.
+fn judge(
+    records: &[Record],
+    plans: &dyn Fn(u64) -> Plan,
+    scene: &Scene,
+    rules: &Rules,
+    arguments: &Arguments,
+) -> Result<String, String> {
+    let (mut wrong, mut repeated) = (0, 0);
+    for record in records {
+        let plan = plans(record.number);
+        let attempts = scene.of(record.number);
+        repeated += attempts.len().saturating_sub(1);
+        let case = Case { plan: &plan, record, attempts: &attempts, scene, rules };
+        let verdict = case.judge();
+        let said = verdict.as_ref().err().map_or("as allowed", String::as_str);
+        wrong += usize::from(verdict.is_err());
+        if arguments.only.is_some() || verdict.is_err() && wrong <= SHOWN {
+            println!("--- call {} of seed {}: {said}", record.number, arguments.seed);
+            println!("    repeat it: --seed {} --only {}", arguments.seed, record.number);
+            println!("    script:    {:?}", plan.script.iter().take(rules.attempts).collect::<Vec<_>>());
+            println!("    deadline:  {:?}, the caller leaves after {:?}", case.deadline(), plan.leaves);
+            println!("    allowed:   {:?}", case.allowed());
+            println!("    came:      {:?} after {:?}", record.answer, record.ended - record.began);
+            for attempt in &attempts {
+                let since = |moment: Instant| moment.saturating_duration_since(record.began);
+                println!(
+                    "    upstream:  {:?} read at {:?}, answered at {:?}, given up at {:?}",
+                    attempt.fault,
+                    since(attempt.read),
+                    attempt.answered.map(since),
+                    attempt.released.map(since)
+                );
+            }
+        }
+    }
+    let found = format!("{} calls, {repeated} repeats, {wrong} wrong", records.len());
+    if wrong == 0 { Ok(found) } else { Err(found) }
+}
+
+/// By how much answers came after their deadline, of the calls whose deadline passed.
+fn lateness(records: &[Record], plans: &dyn Fn(u64) -> Plan, scene: &Scene, rules: &Rules) -> Vec<Duration> {
+    let late = records.iter().filter(|record| record.passed_deadline()).map(|record| {
+        let plan = plans(record.number);
+        let case = Case { plan: &plan, record, attempts: &[], scene, rules };
+        (record.ended - record.began).saturating_sub(case.deadline())
+    });
+    late.collect()
+}
+
+fn no_strays(scene: &Scene) -> Result<String, String> {
+    let strays = scene.strays();
+    match strays.first() {
+        None => Ok("every request was a call's own".to_owned()),
+        Some(first) => Err(format!("{} requests that no call asked for; {first}", strays.len())),
+    }
+}
+
+/// Only calls whose answer reached the gateway count: what a caller gives up stays with the upstream for a while.
+fn serialized(records: &[Record], scene: &Scene) -> Result<String, String> {
+    let answered = records
+        .iter()
+        .filter(|record| matches!(&record.answer, Answer::Told { verdict, .. } if verdict.outcome == Outcome::Plain));
+    let numbers: HashSet<u64> = answered.map(|record| record.number).collect();
+    let overlaps = scene.overlaps(&numbers);
+    match overlaps.first() {
+        None => Ok(format!("{} calls, none beside another", numbers.len())),
+        Some((first, second)) => Err(format!("{} pairs at once; {first} and {second}", overlaps.len())),
+    }
+}

@@ -1,0 +1,235 @@
+//! What the upstream can do to one request, and what each of these things means by the contract.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use super::{
+    dice::Dice,
+    refusal::{self, Body, Processed, Refusal},
+};
+
+/// What a caller is told of a change whose answer did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// Nothing: the answer itself is the news.
+    Plain,
+    NotSent,
+    Unknown,
+}
+
+/// An answer that a caller may get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+    pub(crate) outcome: Outcome,
+}
+
+impl Verdict {
+    pub(crate) fn new(code: Code, reason: &str, outcome: Outcome) -> Self {
+        Self { code, reason: reason.to_owned(), outcome }
+    }
+
+    fn success() -> Self {
+        Self::new(Code::Ok, "", Outcome::Plain)
+    }
+
+    pub(crate) fn lost() -> Self {
+        Self::new(Code::Unavailable, "UPSTREAM_CONNECTION_LOST", Outcome::Unknown)
+    }
+
+    fn garbled() -> Self {
+        Self::new(Code::Internal, "UPSTREAM_PROTOCOL_ERROR", Outcome::Unknown)
+    }
+}
+
+/// A form that the documented success can take on the wire.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Success {
+    Prompt,
+    /// After a while.
+    Late(Duration),
+    /// 100 and 103 come first.
+    AfterInterim,
+    /// HTTP/1.0, which ends the connection.
+    Old,
+    /// With `Connection: close`, and so it is.
+    Closing,
+    /// The connection is closed at once, without a word of it.
+    ThenClosed,
+    /// The connection is closed while it is idle.
+    ThenClosedIdle(Duration),
+    /// A length that a 204 must not have, and no body.
+    WithLength,
+    /// A body that a 204 must not have: its bytes must never be read as the next answer.
+    WithBody,
+    /// In two pieces.
+    InPieces(Duration),
+}
+
+/// How an answer that is no answer ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Break {
+    Reset,
+    Close,
+}
+
+/// What the upstream does to one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    Attached(Success),
+    Refused(&'static Refusal, Body),
+    /// A status below 400 that the operation does not document.
+    Unexpected {
+        status: u16,
+        html: bool,
+        applied: bool,
+    },
+    Redirect {
+        status: u16,
+        applied: bool,
+    },
+    /// The connection ends after the request has come.
+    Broken {
+        how: Break,
+        applied: bool,
+    },
+    /// The connection ends in the middle of the answer's head.
+    CutHead {
+        how: Break,
+        applied: bool,
+    },
+    /// What comes back is no HTTP.
+    Garbage {
+        kind: u8,
+        applied: bool,
+    },
+    /// No answer, ever.
+    Stall {
+        applied: bool,
+    },
+    /// Not drawn: the request came when the upstream had just closed the connection.
+    Crossed,
+}
+
+impl Fault {
+    /// Draws one, as mixed as a very bad day.
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        let applied = dice.chance(50);
+        match dice.below(100) {
+            0..44 => Self::Attached(Self::success(dice)),
+            44..78 => Self::Refused(Refusal::draw(dice), Body::draw(dice)),
+            78..82 => {
+                Self::Unexpected { status: dice.pick(&[200, 200, 201, 202, 206]), html: dice.chance(50), applied }
+            }
+            82..85 => Self::Redirect { status: dice.pick(&[301, 302, 303, 307, 308]), applied },
+            85..90 => Self::Broken { how: dice.pick(&[Break::Reset, Break::Close]), applied },
+            90..93 => Self::CutHead { how: dice.pick(&[Break::Reset, Break::Close]), applied },
+            93..97 => Self::Garbage { kind: dice.pick(&[0, 1, 2, 3]), applied },
+            _ => Self::Stall { applied },
+        }
+    }
+
+    /// Draws an end of the answer after the change has been made.
+    pub(crate) fn draw_lost_after_apply(dice: &mut Dice) -> Self {
+        let how = dice.pick(&[Break::Reset, Break::Close]);
+        match dice.below(10) {
+            0..6 => Self::Broken { how, applied: true },
+            6..9 => Self::CutHead { how, applied: true },
+            _ => Self::Garbage { kind: dice.pick(&[0, 1, 2, 3]), applied: true },
+        }
+    }
+
+    /// Draws what keeps a caller waiting.
+    pub(crate) fn draw_slow(dice: &mut Dice) -> Self {
+        match dice.below(10) {
+            0..4 => Self::Stall { applied: dice.chance(50) },
+            4 | 5 => Self::Refused(&refusal::BUSY, Body::Whole),
+            6 => Self::Refused(&refusal::BUSY, Body::Stalled),
+            7 => Self::Refused(&refusal::UNAVAILABLE, Body::Slow(dice.millis(5, 30))),
+            _ => Self::Attached(Success::Late(dice.millis(10, 100))),
+        }
+    }
+
+    fn success(dice: &mut Dice) -> Success {
+        match dice.below(20) {
+            0..6 => Success::Prompt,
+            6..10 => Success::Late(dice.millis(1, 40)),
+            10..12 => Success::AfterInterim,
+            12 => Success::Old,
+            13 => Success::Closing,
+            14 => Success::ThenClosed,
+            15 | 16 => Success::ThenClosedIdle(dice.millis(0, 20)),
+            17 => Success::WithLength,
+            18 => Success::WithBody,
+            _ => Success::InPieces(dice.millis(1, 20)),
+        }
+    }
+
+    /// Whether the upstream acts on the request.
+    pub(crate) fn applies(&self) -> bool {
+        match *self {
+            Self::Attached(_) => true,
+            Self::Refused(refusal, _) => refusal.applied,
+            Self::Unexpected { applied, .. }
+            | Self::Redirect { applied, .. }
+            | Self::Broken { applied, .. }
+            | Self::CutHead { applied, .. }
+            | Self::Garbage { applied, .. }
+            | Self::Stall { applied } => applied,
+            Self::Crossed => false,
+        }
+    }
+
+    /// Whether it leaves the caller without an answer until the deadline.
+    pub(crate) fn stalls(&self) -> bool {
+        matches!(self, Self::Stall { .. } | Self::Refused(_, Body::Stalled))
+    }
+
+    /// Whether the contract allows to send the request again.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Refused(refusal, body) => refusal.readings(*body).iter().any(|reading| reading.repeatable),
+            _ => false,
+        }
+    }
+
+    /// Whether the answer says that nothing has been done, so that nothing of it is unknown.
+    pub(crate) fn is_settled(&self) -> bool {
+        match self {
+            Self::Refused(refusal, body) => {
+                refusal.readings(*body).iter().any(|reading| reading.processed != Processed::Unknown)
+            }
+            _ => false,
+        }
+    }
+
+    /// How long the answer asks to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal, _) => refusal.retry_after.map(Duration::from_secs),
+            _ => None,
+        }
+    }
+
+    /// What the caller may be told when this is the last that happened to the request.
+    pub(crate) fn verdicts(&self) -> Vec<Verdict> {
+        match self {
+            Self::Attached(_) => vec![Verdict::success()],
+            Self::Refused(refusal, body) => {
+                let mut all: Vec<_> = refusal.readings(*body).into_iter().map(|reading| reading.verdict).collect();
+                if matches!(body, Body::CutByReset) {
+                    // The reset may overtake the head.
+                    all.push(Verdict::lost());
+                }
+                all
+            }
+            Self::Unexpected { .. } => vec![Verdict::garbled()],
+            Self::Redirect { .. } => vec![Verdict::new(Code::Internal, "UPSTREAM_REDIRECT", Outcome::Unknown)],
+            Self::Broken { .. } | Self::Crossed => vec![Verdict::lost()],
+            Self::CutHead { .. } | Self::Garbage { .. } => vec![Verdict::lost(), Verdict::garbled()],
+            Self::Stall { .. } => Vec::new(),
+        }
+    }
+}

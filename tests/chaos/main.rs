@@ -1,0 +1,88 @@
+//! The gateway under everything that can go wrong at once: an upstream that breaks each answer in its own way, callers
+//! that leave, deadlines that pass. What each call may be told is known from its script beforehand.
+//!
+//! `cargo test --test chaos -- --calls 200000 --seed 7`; `--only N` repeats one call of a seed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that meets them has failed, and tells what it found"
+)]
+
+mod cancels;
+mod chaos;
+mod clock;
+mod dice;
+mod driver;
+mod fault;
+mod gateway;
+mod leak;
+mod model;
+mod plan;
+mod refusal;
+mod report;
+mod request;
+mod scene;
+mod storm;
+mod timing;
+mod upstream;
+mod wire;
+
+use std::{process::ExitCode, sync::Arc, time::Instant};
+
+use self::{clock::Lag, report::Report};
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) calls: u64,
+    pub(crate) seed: u64,
+    /// This call alone.
+    pub(crate) only: Option<u64>,
+}
+
+impl Arguments {
+    /// `None` when the test runner wants other tests, or a list of them.
+    fn read() -> Option<Self> {
+        let mut arguments = Self { calls: 2_000, seed: 1, only: None };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut number = || words.next().and_then(|text| text.parse().ok()).expect("a number follows");
+            match word.as_str() {
+                "--calls" => arguments.calls = number(),
+                "--seed" => arguments.seed = number(),
+                "--only" => arguments.only = Some(number()),
+                "--list" => return None,
+                // The standard harness has flags that mean nothing here.
+                flag if flag.starts_with('-') => {}
+                name if "chaos".contains(name) => {}
+                _ => return None,
+            }
+        }
+        Some(arguments)
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = Arguments::read() else { return ExitCode::SUCCESS };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let well = runtime.block_on(run(&arguments));
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn run(arguments: &Arguments) -> bool {
+    let began = Instant::now();
+    let lag = Arc::new(Lag::default());
+    tokio::spawn(Arc::clone(&lag).watch());
+    let mut report = Report::default();
+    println!("chaos: {} calls, seed {}", arguments.calls, arguments.seed);
+    for configuration in chaos::CONFIGURATIONS.iter().chain([&chaos::NEVER_TWICE]) {
+        chaos::run(configuration, arguments, &lag, &mut report).await;
+    }
+    storm::run(arguments, &lag, &mut report).await;
+    timing::run(arguments, &lag, &mut report).await;
+    cancels::run(arguments, &lag, &mut report).await;
+    println!("\n{:.1?} in all", began.elapsed());
+    report.end()
+}

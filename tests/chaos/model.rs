@@ -1,0 +1,201 @@
+//! What the contract allows for one call, from its script, its deadline and the configuration; anything else is wrong.
+
+use std::time::{Duration, Instant};
+
+use tonic::Code;
+
+use super::{
+    driver::{Answer, Record},
+    fault::{Fault, Outcome, Verdict},
+    plan::Plan,
+    scene::{Attempt, Scene},
+};
+
+/// What of the configuration bears on answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// The deadline of calls that bring none, and the most that one may bring.
+    pub(crate) timeout: Duration,
+    /// Tries in all.
+    pub(crate) attempts: usize,
+    /// The token is the gateway's own.
+    pub(crate) own_token: bool,
+    /// The circuit breaker may open.
+    pub(crate) breaks: bool,
+    /// There are fewer places than callers.
+    pub(crate) overloads: bool,
+    /// Calls wait for one another, so that a deadline may pass before anything is sent.
+    pub(crate) queues: bool,
+    /// What is allowed on top of bounds on time.
+    pub(crate) allowance: Duration,
+}
+
+/// How late an answer may be by what the contract says, without the allowance.
+const LATE: Duration = Duration::from_millis(50);
+
+/// A call with all that is known of it.
+#[derive(Debug)]
+pub(crate) struct Case<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) record: &'a Record,
+    pub(crate) attempts: &'a [Attempt],
+    pub(crate) scene: &'a Scene,
+    pub(crate) rules: &'a Rules,
+}
+
+impl Case<'_> {
+    /// What is wrong with it, if anything.
+    pub(crate) fn judge(&self) -> Result<(), String> {
+        self.judge_repeats()?;
+        self.judge_effects()?;
+        match &self.record.answer {
+            Answer::Left => self.judge_silence(),
+            Answer::Broken(how) => Err(format!("the call had no answer: {how}")),
+            Answer::Told { verdict, pushback } => {
+                let allowed = self.allowed();
+                if !allowed.contains(verdict) {
+                    return Err(format!("told {verdict:?}, allowed are {allowed:?}"));
+                }
+                let no_repeat = verdict.code == Code::Unavailable && verdict.outcome == Outcome::Unknown;
+                if no_repeat && pushback.as_deref() != Some("-1") {
+                    return Err(format!("the outcome is unknown, and the pushback is {pushback:?}"));
+                }
+                self.judge_times(verdict)
+            }
+        }
+    }
+
+    /// The deadline that the gateway holds the call to.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.plan.deadline.map_or(self.rules.timeout, |asked| asked.min(self.rules.timeout))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.record.ended - self.record.began
+    }
+
+    fn judge_repeats(&self) -> Result<(), String> {
+        if self.attempts.len() > self.rules.attempts {
+            return Err(format!("{} requests, at most {} are allowed", self.attempts.len(), self.rules.attempts));
+        }
+        for pair in self.attempts.windows(2) {
+            let [before, after] = pair else { continue };
+            if !before.fault.is_repeatable() {
+                return Err(format!("repeated after {:?}", before.fault));
+            }
+            let waited = after.read.saturating_duration_since(before.answered.unwrap_or(before.read));
+            if let Some(asked) = before.fault.retry_after()
+                && waited + Duration::from_millis(5) < asked
+            {
+                return Err(format!("repeated after {waited:?}, Retry-After was {asked:?}"));
+            }
+        }
+        let end = self.record.began + self.deadline() + LATE + self.rules.allowance;
+        match self.attempts.last() {
+            Some(last) if last.read > end => Err(format!("sent {:?} after the deadline", last.read - end)),
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_effects(&self) -> Result<(), String> {
+        let effects = self.attempts.iter().filter(|attempt| attempt.fault.applies()).count();
+        let wrong = match &self.record.answer {
+            _ if effects > 1 => true,
+            Answer::Told { verdict, .. } => match verdict.outcome {
+                Outcome::Plain if verdict.code == Code::Ok => effects != 1,
+                Outcome::Plain | Outcome::NotSent => effects != 0,
+                Outcome::Unknown => false,
+            },
+            Answer::Left | Answer::Broken(_) => false,
+        };
+        if wrong { Err(format!("{effects} effects, and the answer was {:?}", self.record.answer)) } else { Ok(()) }
+    }
+
+    /// Nothing is done for a caller that has left.
+    fn judge_silence(&self) -> Result<(), String> {
+        let end = self.record.ended + self.rules.allowance;
+        match self.attempts.last() {
+            Some(last) if last.read > end => {
+                Err(format!("sent {:?} after the caller had left", last.read - self.record.ended))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_times(&self, verdict: &Verdict) -> Result<(), String> {
+        let (elapsed, deadline) = (self.elapsed(), self.deadline());
+        if elapsed > deadline + LATE + self.rules.allowance {
+            return Err(format!("answered after {elapsed:?}, the deadline was {deadline:?}"));
+        }
+        if *verdict == deadline_passed(verdict.outcome) {
+            // The gateway answers a little before the caller's own timer.
+            let margin = self.plan.deadline.map_or(Duration::ZERO, |asked| (asked / 20).min(Duration::from_millis(20)));
+            if elapsed + Duration::from_millis(1) < deadline.saturating_sub(margin) {
+                return Err(format!("the deadline of {deadline:?} is said to have passed after {elapsed:?}"));
+            }
+        } else if let Some(Attempt { answered: Some(answered), .. }) = self.attempts.last() {
+            let kept = self.record.ended.saturating_duration_since(*answered);
+            if kept > Duration::from_millis(500) + self.rules.allowance && !self.was_closed() {
+                return Err(format!("the last answer was kept for {kept:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn was_closed(&self) -> bool {
+        self.scene.was_closed(self.record.began, self.record.ended)
+    }
+
+    /// Whether nothing of an attempt is with the upstream any more: it has been turned away.
+    fn is_settled(attempt: &Attempt) -> bool {
+        attempt.answered.is_some() && attempt.fault.is_settled()
+    }
+
+    /// The answers that may come.
+    pub(crate) fn allowed(&self) -> Vec<Verdict> {
+        let mut allowed = Vec::new();
+        let last = self.attempts.last();
+        if let Some(last) = last.filter(|last| last.answered.is_some()) {
+            allowed.extend(last.fault.verdicts());
+            if self.rules.own_token && matches!(last.fault, Fault::Refused(refusal, _) if refusal.blames_token()) {
+                for verdict in allowed.iter_mut().filter(|verdict| verdict.code == Code::Unauthenticated) {
+                    *verdict = Verdict::new(Code::Internal, "CREDENTIALS_REFUSED", Outcome::Plain);
+                }
+            }
+        }
+        let all_turned_away =
+            self.attempts.iter().all(|attempt| Self::is_settled(attempt) && attempt.fault.is_repeatable());
+        let in_flight = match last {
+            Some(Attempt { answered: Some(answered), .. }) => self.is_recent(*answered),
+            _ => true,
+        };
+        if in_flight {
+            allowed.push(deadline_passed(Outcome::Unknown));
+        }
+        if all_turned_away {
+            allowed.push(deadline_passed(Outcome::NotSent));
+            if self.rules.breaks {
+                allowed.push(Verdict::new(Code::Unavailable, "CIRCUIT_OPEN", Outcome::NotSent));
+            }
+            if self.was_closed() {
+                allowed.push(Verdict::new(Code::Unavailable, "UPSTREAM_UNREACHABLE", Outcome::NotSent));
+                // The listener's last connections end with it, whether or not a request was on them.
+                allowed.push(Verdict::lost());
+            }
+        }
+        if self.attempts.is_empty() && (self.rules.overloads || self.rules.queues) {
+            allowed.push(Verdict::new(Code::Unavailable, "OVERLOADED", Outcome::NotSent));
+        }
+        allowed
+    }
+
+    /// Whether an answer came so late that the gateway may not have seen it when the call ended.
+    fn is_recent(&self, answered: Instant) -> bool {
+        answered + Duration::from_millis(20) + self.rules.allowance > self.record.ended
+    }
+}
+
+/// The deadline has passed.
+pub(crate) fn deadline_passed(outcome: Outcome) -> Verdict {
+    Verdict::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", outcome)
+}

@@ -1,0 +1,71 @@
+//! One call, drawn from the seed and its number alone: its script, its deadline, what its caller does.
+
+use std::time::Duration;
+
+use super::{dice::Dice, fault::Fault};
+
+/// More attempts than any configuration allows.
+const MOST_ATTEMPTS: usize = 8;
+
+/// The project of all calls.
+pub(crate) const PROJECT: &str = "chaos-project";
+
+/// What kind of calls a configuration meets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mix {
+    /// Everything that can go wrong.
+    Everything,
+    /// Changes that are made, and whose answers do not arrive.
+    LostAnswers,
+    /// Slow and silent answers, for callers that leave.
+    Cancels,
+}
+
+/// One call to be.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// What each attempt meets, in their order.
+    pub(crate) script: Vec<Fault>,
+    /// The caller's own deadline.
+    pub(crate) deadline: Option<Duration>,
+    /// When the caller leaves, if it does.
+    pub(crate) leaves: Option<Duration>,
+    pub(crate) certificate: String,
+}
+
+impl Plan {
+    /// Draws the call with this number. Calls share `certificates`, or each has its own.
+    pub(crate) fn of(seed: u64, number: u64, mix: Mix, certificates: Option<u64>) -> Self {
+        let mut dice = Dice::of(seed, number);
+        let certificate = format!("certificate-{}", certificates.map_or(number, |many| dice.below(many)));
+        let mut draw = || match mix {
+            Mix::Everything => Fault::draw(&mut dice),
+            Mix::LostAnswers => Fault::draw_lost_after_apply(&mut dice),
+            Mix::Cancels => Fault::draw_slow(&mut dice),
+        };
+        let script: Vec<Fault> = (0..MOST_ATTEMPTS).map(|_| draw()).collect();
+        let mut plan = Self { script, deadline: None, leaves: None, certificate };
+        match mix {
+            Mix::Everything => {
+                // A script that ends in silence ends with the deadline, and should not keep the caller for long.
+                let silent = plan.script.iter().take(3).any(Fault::stalls);
+                plan.deadline = match dice.below(10) {
+                    0 => Some(dice.millis(1, 30)),
+                    _ if silent => Some(dice.millis(30, 400)),
+                    1 | 2 => Some(dice.millis(50, 500)),
+                    3..7 => Some(dice.millis(1_000, 5_000)),
+                    _ => None,
+                };
+                plan.leaves = dice.chance(8).then(|| dice.millis(0, 60));
+            }
+            Mix::LostAnswers => {}
+            Mix::Cancels => plan.leaves = Some(dice.millis(0, 80)),
+        }
+        plan
+    }
+
+    /// What the attempt with this index meets.
+    pub(crate) fn fault(&self, attempt: usize) -> Fault {
+        self.script[attempt.min(MOST_ATTEMPTS - 1)]
+    }
+}

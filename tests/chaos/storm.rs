@@ -1,0 +1,178 @@
+//! An upstream that fails wholly: repeats must not multiply the outage, and when it heals, all is as before.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use super::{
+    Arguments,
+    chaos::NUMBERS,
+    clock::Lag,
+    driver::{Answer, Callers, Record, tally},
+    fault::{Fault, Success},
+    gateway::{Gateway, knows},
+    leak,
+    plan::Plan,
+    refusal::{Body, UNAVAILABLE},
+    report::Report,
+    upstream::Upstream,
+};
+
+/// Where the numbers of these calls begin, in [`NUMBERS`].
+const PLACE: u64 = 32;
+
+/// A call comes so often, whatever becomes of those before.
+const EVERY: Duration = Duration::from_millis(8);
+
+/// The time within which a healed upstream must be back in use.
+const HEALING: Duration = Duration::from_secs(2);
+
+/// Repeats beyond a fifth of the calls and one a second.
+const BURST: usize = 10;
+
+fn plan(number: u64) -> Plan {
+    Plan {
+        script: vec![Fault::Attached(Success::Prompt)],
+        deadline: Some(Duration::from_secs(5)),
+        leaves: None,
+        certificate: format!("certificate-{number}"),
+    }
+}
+
+/// Runs it with the breaker off and as it is by default, both at once.
+pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &mut Report) {
+    if arguments.only.is_some() {
+        return;
+    }
+    println!();
+    if !knows("max-attempts") {
+        println!("SKIPPED: retry storm: this gateway has no --max-attempts, so it repeats nothing");
+        return;
+    }
+    let lasting = if arguments.calls < 10_000 { Duration::from_secs(3) } else { Duration::from_secs(20) };
+    let off = storm(&[("breaker-threshold", "0")], false, lasting, lag, 0);
+    let default = storm(&[], true, lasting, lag, 1);
+    let (off, default) = tokio::join!(off, default);
+    for (name, (storm, gateway)) in [("storm, breaker off", off), ("storm, breaker on", default)] {
+        report.check(&format!("{name}: repeats stay within their budget"), storm.budget());
+        report.check(&format!("{name}: callers are told the truth"), storm.truth());
+        report.check(&format!("{name}: it heals"), storm.healed());
+        report.check(&format!("{name}: nothing left behind"), storm.quiet);
+        leak::ends_well(name, gateway, report).await;
+    }
+}
+
+/// What a storm left.
+struct Storm {
+    breaks: bool,
+    lasted: Duration,
+    /// Calls while the upstream failed.
+    during: Vec<Record>,
+    /// Requests that they made.
+    requests: usize,
+    /// Calls since it works again, and when that was.
+    after: Vec<Record>,
+    healed: Instant,
+    quiet: Result<String, String>,
+}
+
+async fn storm(
+    flags: &[(&str, &str)],
+    breaks: bool,
+    lasting: Duration,
+    lag: &Arc<Lag>,
+    place: u64,
+) -> (Storm, Gateway) {
+    let fails = Arc::new(AtomicBool::new(true));
+    let fault = {
+        let fails = Arc::clone(&fails);
+        move |_, _| match fails.load(Ordering::Relaxed) {
+            true => Fault::Refused(&UNAVAILABLE, Body::Whole),
+            false => Fault::Attached(Success::Prompt),
+        }
+    };
+    let upstream = Upstream::start(Arc::new(fault), None, lag);
+    let gateway = Gateway::start(upstream.address, flags).await;
+    let callers = Callers::of(&gateway.address, 4);
+    let first = (PLACE * 2 + place) * NUMBERS;
+
+    let began = Instant::now();
+    let during = steadily(&callers, first, lasting).await;
+    let during = finish(during).await;
+    let lasted = began.elapsed();
+    let requests = upstream.scene.requests();
+
+    fails.store(false, Ordering::Relaxed);
+    let healed = Instant::now();
+    let after = steadily(&callers, first + NUMBERS / 2, HEALING + Duration::from_millis(500)).await;
+    let after = finish(after).await;
+    drop(callers);
+    let quiet = leak::quiet(&gateway, &upstream.scene).await;
+    (Storm { breaks, lasted, during, requests, after, healed, quiet }, gateway)
+}
+
+/// Begins calls at a fixed rate.
+async fn steadily(callers: &Arc<Callers>, first: u64, lasting: Duration) -> JoinSet<Record> {
+    let mut calls = JoinSet::new();
+    let mut ticks = tokio::time::interval(EVERY);
+    let end = Instant::now() + lasting;
+    let mut number = first;
+    while Instant::now() < end {
+        ticks.tick().await;
+        let callers = Arc::clone(callers);
+        calls.spawn(async move { callers.call(number, &plan(number)).await });
+        number += 1;
+    }
+    calls
+}
+
+async fn finish(mut calls: JoinSet<Record>) -> Vec<Record> {
+    let mut records = Vec::new();
+    while let Some(record) = calls.join_next().await {
+        records.push(record.unwrap());
+    }
+    records
+}
+
+fn is_ok(record: &Record) -> bool {
+    matches!(&record.answer, Answer::Told { verdict, .. } if verdict.code == Code::Ok)
+}
+
+impl Storm {
+    fn budget(&self) -> Result<String, String> {
+        let calls = self.during.len();
+        let seconds = usize::try_from(self.lasted.as_secs()).unwrap() + 1;
+        let most = calls + calls / 5 + seconds + BURST;
+        let found = format!("{calls} calls in {:.1?}, {} requests, at most {most}", self.lasted, self.requests);
+        if self.requests <= most { Ok(found) } else { Err(found) }
+    }
+
+    fn truth(&self) -> Result<String, String> {
+        let told = tally(&self.during);
+        let expected = |name: &str| match name {
+            "Unavailable HTTP_503" => true,
+            "Unavailable CIRCUIT_OPEN not sent" => self.breaks,
+            _ => false,
+        };
+        if told.iter().all(|(name, _)| expected(name)) { Ok(format!("{told:?}")) } else { Err(format!("{told:?}")) }
+    }
+
+    fn healed(&self) -> Result<String, String> {
+        // Without a breaker nothing keeps a call from an upstream that works.
+        let grace = if self.breaks { HEALING } else { Duration::ZERO };
+        let wrong = self.after.iter().filter(|record| record.began >= self.healed + grace && !is_ok(record)).count();
+        let first = self.after.iter().filter(|record| is_ok(record)).map(|record| record.ended - self.healed).min();
+        let found = format!(
+            "{} calls, the first success after {first:.0?}, {wrong} failures past {grace:.0?}",
+            self.after.len()
+        );
+        if wrong == 0 && first.is_some() { Ok(found) } else { Err(found) }
+    }
+}

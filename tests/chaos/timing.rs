@@ -1,0 +1,155 @@
+//! Deadlines from a millisecond to seconds before an upstream that falls silent at each stage: the answer is there in
+//! time, says what is known, and the upstream's connection is let go.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::{
+    Arguments,
+    chaos::NUMBERS,
+    clock::Lag,
+    driver::{Answer, Callers, Record},
+    fault::{Fault, Outcome},
+    gateway::Gateway,
+    leak,
+    model::deadline_passed,
+    plan::Plan,
+    refusal::{BUSY, Body},
+    report::{Report, spread},
+    upstream::Upstream,
+};
+
+/// Where the numbers of these calls begin, in [`NUMBERS`].
+const PLACE: u64 = 30;
+
+/// Deadlines, in milliseconds; those above a second are for long runs.
+const DEADLINES: [u64; 16] = [1, 2, 3, 5, 8, 13, 25, 50, 100, 200, 400, 700, 1_000, 2_000, 3_500, 5_000];
+
+/// What the issue asks for.
+const LATE: Duration = Duration::from_millis(50);
+const RELEASED: Duration = Duration::from_millis(100);
+
+/// So many calls have each deadline.
+const EACH: u64 = 4;
+
+fn plan(number: u64) -> Plan {
+    let index = usize::try_from(number % NUMBERS / EACH).unwrap();
+    Plan {
+        script: vec![if number.is_multiple_of(2) {
+            Fault::Stall { applied: true }
+        } else {
+            Fault::Refused(&BUSY, Body::Stalled)
+        }],
+        deadline: Some(Duration::from_millis(DEADLINES[index])),
+        leaves: None,
+        certificate: format!("certificate-{number}"),
+    }
+}
+
+/// Runs both parts.
+pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &mut Report) {
+    if arguments.only.is_some() {
+        return;
+    }
+    let deadlines = if arguments.calls < 10_000 { DEADLINES.len() - 3 } else { DEADLINES.len() };
+    let first = PLACE * NUMBERS;
+    let numbers = first..first + EACH * deadlines as u64;
+    let at_a_time = usize::try_from(numbers.end - numbers.start).unwrap();
+    println!();
+
+    lag.reset();
+    let upstream = Upstream::start(Arc::new(|number, _| plan(number).fault(0)), None, lag);
+    let gateway = Gateway::start(upstream.address, &[("breaker-threshold", "0")]).await;
+    let callers = Callers::of(&gateway.address, 4);
+    let records = callers.perform(Arc::new(plan), numbers.clone(), at_a_time).await;
+    drop(callers);
+    let quiet = leak::quiet(&gateway, &upstream.scene).await;
+    report.check("deadlines: met before a silent upstream", met(&records, lag, &[Outcome::Unknown, Outcome::NotSent]));
+    report.check("deadlines: the upstream's connections are released", released(&records, &upstream, lag));
+    report.check("deadlines: nothing left behind", quiet);
+    leak::ends_well("deadlines", gateway, report).await;
+
+    lag.reset();
+    let clog = Clog::start().await;
+    let gateway = Gateway::start(clog.address, &[("breaker-threshold", "0"), ("connect-timeout", "20s")]).await;
+    let callers = Callers::of(&gateway.address, 4);
+    let records = callers.perform(Arc::new(plan), numbers, at_a_time).await;
+    drop(callers);
+    report.check("deadlines: met while connecting", met(&records, lag, &[Outcome::NotSent]));
+    let rest = gateway.files_at_rest;
+    let left = leak::until(async || match gateway.files() {
+        files if files <= rest => Ok(()),
+        files => Err(format!("{files} open files, {rest} at rest")),
+    });
+    report.check("deadlines: no attempt to connect is left", left.await.map(|took| format!("after {took:.0?}")));
+    leak::ends_well("deadlines while connecting", gateway, report).await;
+}
+
+/// Every call was told in time that its deadline passed.
+fn met(records: &[Record], lag: &Lag, outcomes: &[Outcome]) -> Result<String, String> {
+    let bound = LATE + lag.allowance();
+    let mut late = Vec::new();
+    for record in records {
+        let deadline = plan(record.number).deadline.unwrap_or_default();
+        let took = record.ended - record.began;
+        let told = match &record.answer {
+            Answer::Told { verdict, .. } => outcomes.iter().any(|outcome| *verdict == deadline_passed(*outcome)),
+            Answer::Left | Answer::Broken(_) => false,
+        };
+        if !told || took > deadline + bound {
+            return Err(format!("deadline {deadline:?}: {:?} after {took:?}, at most {bound:?} late", record.answer));
+        }
+        late.push(took.saturating_sub(deadline));
+    }
+    Ok(format!(
+        "{} calls, late by {} (50 ms, and {:.0?} for the machine)",
+        records.len(),
+        spread(&mut late),
+        lag.allowance()
+    ))
+}
+
+/// Every attempt that was with the upstream was given up when its caller had its answer.
+fn released(records: &[Record], upstream: &Upstream, lag: &Lag) -> Result<String, String> {
+    let bound = RELEASED + lag.allowance();
+    let mut after = Vec::new();
+    for record in records {
+        for attempt in upstream.scene.of(record.number) {
+            let number = record.number;
+            let Some(released) = attempt.released else { return Err(format!("call {number} was never given up")) };
+            let took = released.saturating_duration_since(record.ended.max(attempt.read));
+            if took > bound {
+                return Err(format!("call {number} was given up {took:?} after its answer, allowed are {bound:?}"));
+            }
+            after.push(took);
+        }
+    }
+    Ok(format!(
+        "{} connections, after {} (100 ms, and {:.0?} for the machine)",
+        after.len(),
+        spread(&mut after),
+        lag.allowance()
+    ))
+}
+
+/// A listener whose backlog is full: whoever connects waits.
+struct Clog {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _fill: Vec<TcpStream>,
+}
+
+impl Clog {
+    async fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut fill = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            fill.push(stream.unwrap());
+        }
+        Self { address, _listener: listener, _fill: fill }
+    }
+}

@@ -1,0 +1,208 @@
+//! The upstream: a listener of its own thread that does to each request what its call's script says, and keeps what it
+//! did.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::Lag,
+    dice::Dice,
+    fault::Fault,
+    request::{self, Request},
+    scene::Scene,
+    wire::{After, Script},
+};
+
+/// How long a closed connection is looked at for what crossed the closing on the wire.
+const CROSSING: Duration = Duration::from_secs(5);
+
+/// What an attempt meets, by its call's number and its index.
+pub(crate) type Faults = Arc<dyn Fn(u64, usize) -> Fault + Send + Sync>;
+
+/// The running upstream.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    pub(crate) scene: Arc<Scene>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Upstream {
+    /// Starts it; with `closures`, its listener closes for a moment now and then.
+    pub(crate) fn start(faults: Faults, closures: Option<u64>, lag: &Arc<Lag>) -> Self {
+        let scene = Arc::new(Scene::default());
+        let stop = CancellationToken::new();
+        let (told, address) = std::sync::mpsc::channel();
+        let (scene_, stop_, lag) = (Arc::clone(&scene), stop.clone(), Arc::clone(lag));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = listen().await;
+                told.send(listener.local_addr().unwrap()).unwrap();
+                tokio::spawn(lag.watch());
+                let shared = Arc::new(Shared { faults, scene: scene_ });
+                tokio::select! {
+                    () = serve(listener, closures.map(|seed| Dice::of(seed, 0)), shared) => {}
+                    () = stop_.cancelled() => {}
+                }
+            });
+        });
+        Self { address: address.recv().unwrap(), scene, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Shared {
+    faults: Faults,
+    scene: Arc<Scene>,
+}
+
+/// Takes a port below those that outgoing connections get: one that is free for a moment must not become theirs.
+async fn listen() -> TcpListener {
+    let mut dice = Dice::of(u64::from(std::process::id()), 0);
+    loop {
+        let port = u16::try_from(10_000 + dice.below(20_000)).unwrap();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
+            return listener;
+        }
+    }
+}
+
+async fn serve(mut listener: TcpListener, mut closures: Option<Dice>, shared: Arc<Shared>) {
+    loop {
+        let open_for = closures.as_mut().map_or(Duration::from_secs(86_400), |dice| dice.millis(300, 1_200));
+        let closing = tokio::time::sleep(open_for);
+        tokio::pin!(closing);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let Ok((stream, _)) = accepted else { continue };
+                    let _ = stream.set_nodelay(true);
+                    shared.scene.open.fetch_add(1, Ordering::Relaxed);
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move {
+                        converse(stream, &shared).await;
+                        shared.scene.open.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+                () = &mut closing => break,
+            }
+        }
+        let address = listener.local_addr().unwrap();
+        shared.scene.closes();
+        drop(listener);
+        let pause = closures.as_mut().map_or(Duration::ZERO, |dice| dice.millis(20, 150));
+        tokio::time::sleep(pause).await;
+        listener = loop {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            match socket.bind(address).and_then(|()| socket.listen(1_024)) {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        shared.scene.opens();
+    }
+}
+
+/// Serves one connection to its end.
+async fn converse(mut stream: TcpStream, shared: &Shared) {
+    let mut bytes = Vec::new();
+    let mut poisoned = false;
+    while let Some(request) = request::read(&mut stream, &mut bytes).await {
+        if poisoned {
+            shared.scene.stray(format!("{request:?} came on a connection on which bytes of no answer had been sent"));
+        }
+        let Some((number, index)) = begin(&request, shared) else { return };
+        match answer(&mut stream, number, index, shared).await {
+            After::Keep => {}
+            After::Poisoned => poisoned = true,
+            After::Close => return close(stream, bytes, shared).await,
+            After::CloseWhenIdle(pause) => {
+                if bytes.is_empty() && tokio::time::timeout(pause, stream.readable()).await.is_err() {
+                    return close(stream, bytes, shared).await;
+                }
+            }
+            After::Reset => {
+                let _ = stream.set_zero_linger();
+                return;
+            }
+            After::Hold => {
+                while stream.read(&mut [0; 1_024]).await.is_ok_and(|read| read > 0) {}
+                shared.scene.amend(number, index, |attempt| attempt.released = Some(Instant::now()));
+                return;
+            }
+        }
+    }
+}
+
+/// Notes a request and what it meets; `None` when it is nobody's.
+fn begin(request: &Request, shared: &Shared) -> Option<(u64, usize)> {
+    let number = match request.number() {
+        Ok(number) => number,
+        Err(fault) => {
+            shared.scene.stray(format!("{fault}: {request:?}"));
+            return None;
+        }
+    };
+    let certificate = request.certificate.clone();
+    Some((number, shared.scene.attempt(number, certificate, |index| (shared.faults)(number, index))))
+}
+
+/// Does what the script says.
+async fn answer(stream: &mut TcpStream, number: u64, index: usize, shared: &Shared) -> After {
+    let fault = shared.scene.fault(number, index);
+    let Script { pieces, after } = Script::of(&fault);
+    // Before the last piece, since the peer may be quicker to read it than we are to look at the clock.
+    let note = || shared.scene.amend(number, index, |attempt| attempt.answered = Some(Instant::now()));
+    let last = pieces.len().saturating_sub(1);
+    if pieces.is_empty() && after != After::Hold {
+        note();
+    }
+    for (place, (pause, piece)) in pieces.into_iter().enumerate() {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        if place == last && after != After::Hold {
+            note();
+        }
+        if stream.write_all(&piece).await.is_err() {
+            return After::Reset;
+        }
+    }
+    after
+}
+
+/// Closes, and notes the requests that crossed the closing: their callers will hear of a lost connection.
+async fn close(mut stream: TcpStream, mut bytes: Vec<u8>, shared: &Shared) {
+    let _ = stream.shutdown().await;
+    let crossed = async {
+        while let Some(request) = request::read(&mut stream, &mut bytes).await {
+            if let Ok(number) = request.number() {
+                let certificate = request.certificate.clone();
+                let index = shared.scene.attempt(number, certificate, |_| Fault::Crossed);
+                shared.scene.amend(number, index, |attempt| attempt.answered = Some(attempt.read));
+            }
+        }
+    };
+    let _ = tokio::time::timeout(CROSSING, crossed).await;
+}
