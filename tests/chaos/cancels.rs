@@ -24,7 +24,7 @@ const PLACE: u64 = 31;
 const LEFT: Duration = Duration::from_millis(100);
 
 /// Runs it, and afterwards a call that must succeed.
-pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &mut Report) {
+pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) {
     if arguments.only.is_some() {
         return;
     }

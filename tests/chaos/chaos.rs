@@ -14,7 +14,7 @@ use super::{
     fault::Outcome,
     gateway::{Gateway, knows},
     leak,
-    model::{Case, Rules},
+    model::{Case, Hazard, Rules},
     plan::{Mix, Plan},
     report::{Report, spread},
     scene::Scene,
@@ -41,14 +41,9 @@ pub(crate) struct Configuration {
     pub(crate) mix: Mix,
     /// How many certificates the calls share; each has its own without.
     pub(crate) certificates: Option<u64>,
-    /// The listener closes now and then.
-    pub(crate) closures: bool,
-    /// Connections of callers are cut now and then.
-    pub(crate) cuts: bool,
     pub(crate) timeout: Duration,
     pub(crate) attempts: usize,
-    pub(crate) breaks: bool,
-    pub(crate) overloads: bool,
+    pub(crate) hazards: &'static [Hazard],
 }
 
 const PLAIN: Configuration = Configuration {
@@ -60,12 +55,9 @@ const PLAIN: Configuration = Configuration {
     lines: 6,
     mix: Mix::Everything,
     certificates: None,
-    closures: false,
-    cuts: false,
     timeout: Duration::from_secs(10),
     attempts: 3,
-    breaks: false,
-    overloads: false,
+    hazards: &[],
 };
 
 /// The configurations in their turn.
@@ -84,8 +76,8 @@ pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
         ],
         at_a_time: 128,
         lines: 8,
-        cuts: true,
         attempts: 1,
+        hazards: &[Hazard::Cuts],
         ..PLAIN
     },
     Configuration {
@@ -93,8 +85,8 @@ pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
         place: 2,
         share: 12,
         flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("max-attempts", "5")],
-        closures: true,
         attempts: 5,
+        hazards: &[Hazard::Closures],
         ..PLAIN
     },
     Configuration {
@@ -103,6 +95,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
         share: 12,
         flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("credentials", "token")],
         at_a_time: 32,
+        hazards: &[Hazard::OwnToken],
         ..PLAIN
     },
     Configuration {
@@ -112,7 +105,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
         flags: &[("timeout", "10s"), ("breaker-threshold", "5"), ("serialize-certificates", "true")],
         at_a_time: 48,
         certificates: Some(24),
-        breaks: true,
+        hazards: &[Hazard::Breaker, Hazard::Queues],
         ..PLAIN
     },
     Configuration {
@@ -121,10 +114,8 @@ pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
         share: 12,
         flags: &[("timeout", "400ms"), ("max-concurrency", "16"), ("workers", "2")],
         at_a_time: 32,
-        cuts: true,
         timeout: Duration::from_millis(400),
-        breaks: true,
-        overloads: true,
+        hazards: &[Hazard::Cuts, Hazard::Breaker, Hazard::FewPlaces],
         ..PLAIN
     },
 ];
@@ -156,33 +147,30 @@ impl Configuration {
         Rules {
             timeout: self.timeout,
             attempts: if knows("max-attempts") { self.attempts } else { 1 },
-            own_token: self.flags.contains(&("credentials", "token")),
-            breaks: self.breaks,
-            overloads: self.overloads,
-            queues: self.certificates.is_some(),
+            hazards: self.hazards,
             allowance: lag.allowance(),
         }
     }
 }
 
 /// Runs one configuration.
-pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, lag: &Arc<Lag>, report: &mut Report) {
+pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, lag: &Arc<Lag>, report: &Report) {
     let numbers = configuration.numbers(arguments);
     if numbers.is_empty() {
         return;
     }
     let Configuration { name, mix, certificates, .. } = *configuration;
     let seed = arguments.seed;
-    lag.reset();
+    let hazard = |hazard| configuration.hazards.contains(&hazard);
     let plans = move |number| Plan::of(seed, number, mix, certificates);
     let faults = Arc::new(move |number, attempt| plans(number).fault(attempt));
-    let upstream = Upstream::start(faults, configuration.closures.then_some(seed), lag);
+    let upstream = Upstream::start(faults, hazard(Hazard::Closures).then_some(seed), lag);
     let gateway = Gateway::start(upstream.address, configuration.flags).await;
     let callers = Callers::of(&gateway.address, configuration.lines);
 
     let began = Instant::now();
     let quarter = numbers.start + (numbers.end - numbers.start) / 4;
-    let cutting = configuration.cuts.then(|| tokio::spawn(Arc::clone(&callers).cut_now_and_then(seed)));
+    let cutting = hazard(Hazard::Cuts).then(|| tokio::spawn(Arc::clone(&callers).cut_now_and_then(seed)));
     let mut records = callers.perform(Arc::new(plans), numbers.start..quarter, configuration.at_a_time).await;
     let memory = gateway.memory();
     records.extend(callers.perform(Arc::new(plans), quarter..numbers.end, configuration.at_a_time).await);

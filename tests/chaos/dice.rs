@@ -1,6 +1,23 @@
 //! Seeded chance: the same seed and number always give the same draws, so that one call can be repeated alone.
 
-use std::time::Duration;
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// A port of the loopback that is free now, below those that outgoing connections get: when its listener closes for a
+/// moment, it must not become theirs.
+pub(crate) fn free_port() -> u16 {
+    static DRAWN: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let mut dice = Dice::of(u64::from(std::process::id()), DRAWN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + dice.below(20_000)).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// A generator (`SplitMix64`): small, and good enough to draw faults.
 #[derive(Debug, Clone)]

@@ -99,7 +99,7 @@ impl Callers {
             let _ = connection.await;
         });
         let connection = Arc::new(AbortOnDropHandle::new(connection));
-        let new = Line { sender, cut: Arc::default(), connection: connection };
+        let new = Line { sender, cut: Arc::default(), connection };
         *line = Some(new.clone());
         new
     }

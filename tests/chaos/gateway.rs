@@ -12,7 +12,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{dice::Dice, request::TOKEN};
+use super::{dice::free_port, request::TOKEN};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_apig-grpc-gateway");
 
@@ -29,13 +29,6 @@ pub(crate) fn knows(flag: &str) -> bool {
     help.contains(&format!("--{flag} "))
 }
 
-/// A port that is free now, and that no outgoing connection gets.
-fn free_port() -> String {
-    let mut dice = Dice::of(u64::from(std::process::id()), 1);
-    let mut addresses = std::iter::repeat_with(|| format!("127.0.0.1:{}", 10_000 + dice.below(20_000)));
-    addresses.find(|address| std::net::TcpListener::bind(address).is_ok()).unwrap()
-}
-
 /// A running gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
@@ -50,7 +43,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one before this upstream. Flags that the program does not know are left out.
     pub(crate) async fn start(upstream: std::net::SocketAddr, flags: &[(&str, &str)]) -> Self {
-        let admin = free_port();
+        let admin = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(PROGRAM);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", &admin, "--log-format", "json"])

@@ -60,7 +60,7 @@ pub(crate) async fn quiet(gateway: &Gateway, scene: &Scene) -> Result<String, St
 }
 
 /// Ends the gateway and checks that it went as it should.
-pub(crate) async fn ends_well(name: &str, gateway: Gateway, report: &mut Report) {
+pub(crate) async fn ends_well(name: &str, gateway: Gateway, report: &Report) {
     let (code, took) = gateway.stop().await;
     let found = format!("exit code {code:?} after {took:.0?}");
     report.check(&format!("{name}: drains"), if code == Some(0) { Ok(found) } else { Err(found) });

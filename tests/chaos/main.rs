@@ -43,6 +43,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// Whether somebody waits for it, as at the end of `cargo test`.
+    pub(crate) fn is_short(&self) -> bool {
+        self.calls < 10_000
+    }
+
     /// `None` when the test runner wants other tests, or a list of them.
     fn read() -> Option<Self> {
         let mut arguments = Self { calls: 2_000, seed: 1, only: None };
@@ -75,14 +80,22 @@ async fn run(arguments: &Arguments) -> bool {
     let began = Instant::now();
     let lag = Arc::new(Lag::default());
     tokio::spawn(Arc::clone(&lag).watch());
-    let mut report = Report::default();
+    let report = Report::default();
     println!("chaos: {} calls, seed {}", arguments.calls, arguments.seed);
-    for configuration in chaos::CONFIGURATIONS.iter().chain([&chaos::NEVER_TWICE]) {
-        chaos::run(configuration, arguments, &lag, &mut report).await;
+    let configurations = chaos::CONFIGURATIONS.iter().chain([&chaos::NEVER_TWICE]);
+    let runs = configurations.map(|configuration| chaos::run(configuration, arguments, &lag, &report));
+    if arguments.is_short() {
+        // They mostly wait.
+        futures_util::future::join_all(runs).await;
+    } else {
+        for run in runs {
+            lag.reset();
+            run.await;
+        }
     }
-    storm::run(arguments, &lag, &mut report).await;
-    timing::run(arguments, &lag, &mut report).await;
-    cancels::run(arguments, &lag, &mut report).await;
+    storm::run(arguments, &lag, &report).await;
+    timing::run(arguments, &lag, &report).await;
+    cancels::run(arguments, &lag, &report).await;
     println!("\n{:.1?} in all", began.elapsed());
     report.end()
 }

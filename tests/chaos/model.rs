@@ -18,16 +18,26 @@ pub(crate) struct Rules {
     pub(crate) timeout: Duration,
     /// Tries in all.
     pub(crate) attempts: usize,
-    /// The token is the gateway's own.
-    pub(crate) own_token: bool,
-    /// The circuit breaker may open.
-    pub(crate) breaks: bool,
-    /// There are fewer places than callers.
-    pub(crate) overloads: bool,
-    /// Calls wait for one another, so that a deadline may pass before anything is sent.
-    pub(crate) queues: bool,
+    pub(crate) hazards: &'static [Hazard],
     /// What is allowed on top of bounds on time.
     pub(crate) allowance: Duration,
+}
+
+/// What makes more answers possible than a script alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hazard {
+    /// The upstream's listener closes now and then.
+    Closures,
+    /// Connections of callers are cut now and then.
+    Cuts,
+    /// The circuit breaker may open.
+    Breaker,
+    /// There are fewer places than callers.
+    FewPlaces,
+    /// Calls wait for one another, since they change the same certificates.
+    Queues,
+    /// The token is the gateway's own.
+    OwnToken,
 }
 
 /// How late an answer may be by what the contract says, without the allowance.
@@ -133,13 +143,20 @@ impl Case<'_> {
             if elapsed + Duration::from_millis(1) < deadline.saturating_sub(margin) {
                 return Err(format!("the deadline of {deadline:?} is said to have passed after {elapsed:?}"));
             }
-        } else if let Some(Attempt { answered: Some(answered), .. }) = self.attempts.last() {
+        } else if let Some(Attempt { answered: Some(answered), fault, .. }) = self.attempts.last()
+            && fault.verdicts().contains(verdict)
+        {
+            // Whatever is not repeated goes back at once.
             let kept = self.record.ended.saturating_duration_since(*answered);
             if kept > Duration::from_millis(500) + self.rules.allowance && !self.was_closed() {
                 return Err(format!("the last answer was kept for {kept:?}"));
             }
         }
         Ok(())
+    }
+
+    fn has(&self, hazard: Hazard) -> bool {
+        self.rules.hazards.contains(&hazard)
     }
 
     fn was_closed(&self) -> bool {
@@ -157,7 +174,8 @@ impl Case<'_> {
         let last = self.attempts.last();
         if let Some(last) = last.filter(|last| last.answered.is_some()) {
             allowed.extend(last.fault.verdicts());
-            if self.rules.own_token && matches!(last.fault, Fault::Refused(refusal, _) if refusal.blames_token()) {
+            if self.has(Hazard::OwnToken) && matches!(last.fault, Fault::Refused(refusal, _) if refusal.blames_token())
+            {
                 for verdict in allowed.iter_mut().filter(|verdict| verdict.code == Code::Unauthenticated) {
                     *verdict = Verdict::new(Code::Internal, "CREDENTIALS_REFUSED", Outcome::Plain);
                 }
@@ -174,7 +192,7 @@ impl Case<'_> {
         }
         if all_turned_away {
             allowed.push(deadline_passed(Outcome::NotSent));
-            if self.rules.breaks {
+            if self.has(Hazard::Breaker) {
                 allowed.push(Verdict::new(Code::Unavailable, "CIRCUIT_OPEN", Outcome::NotSent));
             }
             if self.was_closed() {
@@ -183,7 +201,7 @@ impl Case<'_> {
                 allowed.push(Verdict::lost());
             }
         }
-        if self.attempts.is_empty() && (self.rules.overloads || self.rules.queues) {
+        if self.attempts.is_empty() && (self.has(Hazard::FewPlaces) || self.has(Hazard::Queues)) {
             allowed.push(Verdict::new(Code::Unavailable, "OVERLOADED", Outcome::NotSent));
         }
         allowed

@@ -161,7 +161,7 @@ impl Refusal {
             Some(code) => code.replace('.', "_"),
             None => format!("HTTP_{}", self.status),
         };
-        self.reading(self.code, &reason, self.processed, self.processed == Processed::No && self.waiting_helps)
+        Self::reading(self.code, &reason, self.processed, self.processed == Processed::No && self.waiting_helps)
     }
 
     fn by_status(&self) -> Reading {
@@ -177,10 +177,10 @@ impl Refusal {
             504 => (Code::DeadlineExceeded, Processed::Unknown),
             _ => (Code::Internal, Processed::Unknown),
         };
-        self.reading(code, &format!("HTTP_{}", self.status), processed, processed == Processed::No)
+        Self::reading(code, &format!("HTTP_{}", self.status), processed, processed == Processed::No)
     }
 
-    fn reading(&self, code: Code, reason: &str, processed: Processed, repeatable: bool) -> Reading {
+    fn reading(code: Code, reason: &str, processed: Processed, repeatable: bool) -> Reading {
         let outcome = if processed == Processed::Unknown { Outcome::Unknown } else { Outcome::Plain };
         Reading { verdict: Verdict::new(code, reason, outcome), processed, repeatable }
     }

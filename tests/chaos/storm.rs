@@ -47,7 +47,7 @@ fn plan(number: u64) -> Plan {
 }
 
 /// Runs it with the breaker off and as it is by default, both at once.
-pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &mut Report) {
+pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) {
     if arguments.only.is_some() {
         return;
     }
@@ -56,7 +56,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &mut Repo
         println!("SKIPPED: retry storm: this gateway has no --max-attempts, so it repeats nothing");
         return;
     }
-    let lasting = if arguments.calls < 10_000 { Duration::from_secs(3) } else { Duration::from_secs(20) };
+    let lasting = if arguments.is_short() { Duration::from_secs(2) } else { Duration::from_secs(20) };
     let off = storm(&[("breaker-threshold", "0")], false, lasting, lag, 0);
     let default = storm(&[], true, lasting, lag, 1);
     let (off, default) = tokio::join!(off, default);
@@ -93,9 +93,12 @@ async fn storm(
     let fails = Arc::new(AtomicBool::new(true));
     let fault = {
         let fails = Arc::clone(&fails);
-        move |_, _| match fails.load(Ordering::Relaxed) {
-            true => Fault::Refused(&UNAVAILABLE, Body::Whole),
-            false => Fault::Attached(Success::Prompt),
+        move |_, _| {
+            if fails.load(Ordering::Relaxed) {
+                Fault::Refused(&UNAVAILABLE, Body::Whole)
+            } else {
+                Fault::Attached(Success::Prompt)
+            }
         }
     };
     let upstream = Upstream::start(Arc::new(fault), None, lag);

@@ -48,11 +48,11 @@ fn plan(number: u64) -> Plan {
 }
 
 /// Runs both parts.
-pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &mut Report) {
+pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) {
     if arguments.only.is_some() {
         return;
     }
-    let deadlines = if arguments.calls < 10_000 { DEADLINES.len() - 3 } else { DEADLINES.len() };
+    let deadlines = if arguments.is_short() { DEADLINES.len() - 3 } else { DEADLINES.len() };
     let first = PLACE * NUMBERS;
     let numbers = first..first + EACH * deadlines as u64;
     let at_a_time = usize::try_from(numbers.end - numbers.start).unwrap();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Lag,
-    dice::Dice,
+    dice::{Dice, free_port},
     fault::Fault,
     request::{self, Request},
     scene::Scene,
@@ -48,7 +48,7 @@ impl Upstream {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = listen().await;
+                let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 tokio::spawn(lag.watch());
                 let shared = Arc::new(Shared { faults, scene: scene_ });
@@ -74,17 +74,6 @@ impl Drop for Upstream {
 struct Shared {
     faults: Faults,
     scene: Arc<Scene>,
-}
-
-/// Takes a port below those that outgoing connections get: one that is free for a moment must not become theirs.
-async fn listen() -> TcpListener {
-    let mut dice = Dice::of(u64::from(std::process::id()), 0);
-    loop {
-        let port = u16::try_from(10_000 + dice.below(20_000)).unwrap();
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
-            return listener;
-        }
-    }
 }
 
 async fn serve(mut listener: TcpListener, mut closures: Option<Dice>, shared: Arc<Shared>) {
