@@ -18,6 +18,7 @@ use super::{
     plan::{Mix, Plan},
     report::{Report, spread},
     scene::Scene,
+    token::TokenFile,
     upstream::Upstream,
 };
 
@@ -61,7 +62,7 @@ const PLAIN: Configuration = Configuration {
 };
 
 /// The configurations in their turn.
-pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
+pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
     PLAIN,
     Configuration {
         name: "once, callers cut off",
@@ -92,10 +93,19 @@ pub(crate) const CONFIGURATIONS: [Configuration; 6] = [
     Configuration {
         name: "own token",
         place: 3,
-        share: 12,
+        share: 6,
         flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("credentials", "token")],
         at_a_time: 32,
         hazards: &[Hazard::OwnToken],
+        ..PLAIN
+    },
+    Configuration {
+        name: "own token, replaced",
+        place: 6,
+        share: 6,
+        flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("credentials", "token")],
+        at_a_time: 32,
+        hazards: &[Hazard::OwnToken, Hazard::TokenReplaced],
         ..PLAIN
     },
     Configuration {
@@ -165,7 +175,10 @@ pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, la
     let plans = move |number| Plan::of(seed, number, mix, certificates);
     let faults = Arc::new(move |number, attempt| plans(number).fault(attempt));
     let upstream = Upstream::start(faults, hazard(Hazard::Closures).then_some(seed), lag);
-    let gateway = Gateway::start(upstream.address, configuration.flags).await;
+    let file = hazard(Hazard::TokenReplaced).then(TokenFile::create);
+    let mut flags = configuration.flags.to_vec();
+    flags.extend(file.as_ref().map(|file| ("token-file", file.path())));
+    let gateway = Gateway::start(upstream.address, &flags).await;
     let callers = Callers::of(&gateway.address, configuration.lines);
 
     let began = Instant::now();

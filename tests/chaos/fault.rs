@@ -205,6 +205,11 @@ impl Fault {
         }
     }
 
+    /// Whether it is the token that is refused.
+    pub(crate) fn blames_token(&self) -> bool {
+        matches!(self, Self::Refused(refusal, _) if refusal.status == 401)
+    }
+
     /// How long the answer asks to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -56,7 +56,7 @@ impl Gateway {
         for (flag, value) in flags.iter().filter(|(flag, _)| knows(flag)) {
             command.args([&format!("--{flag}"), *value]);
         }
-        if flags.contains(&("credentials", "token")) {
+        if flags.contains(&("credentials", "token")) && flags.iter().all(|(flag, _)| *flag != "token-file") {
             command.env("APIG_GATEWAY_TOKEN", TOKEN);
         }
         let mut child = command.spawn().unwrap();

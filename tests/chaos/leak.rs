@@ -53,6 +53,10 @@ pub(crate) async fn quiet(gateway: &Gateway, scene: &Scene) -> Result<String, St
         files => Err(format!("{files} open files, {rest} at rest")),
     })
     .await?;
+    match gateway.gauge("apig_gateway_panics_total").await {
+        Some(0) => {}
+        other => return Err(format!("{other:?} panics")),
+    }
     Ok(format!(
         "no call after {calls:.0?}, no caller after {connections:.0?}, no connection upstream after {upstream:.0?}, \
          {rest} files as before after {files:.0?}"

@@ -26,6 +26,7 @@ mod request;
 mod scene;
 mod storm;
 mod timing;
+mod token;
 mod upstream;
 mod wire;
 

@@ -38,6 +38,8 @@ pub(crate) enum Hazard {
     Queues,
     /// The token is the gateway's own.
     OwnToken,
+    /// It is in a file, which is replaced all the time.
+    TokenReplaced,
 }
 
 /// How late an answer may be by what the contract says, without the allowance.
@@ -85,12 +87,22 @@ impl Case<'_> {
     }
 
     fn judge_repeats(&self) -> Result<(), String> {
-        if self.attempts.len() > self.rules.attempts {
-            return Err(format!("{} requests, at most {} are allowed", self.attempts.len(), self.rules.attempts));
+        // A new token earns one more exchange, in each attempt.
+        let most = if self.has(Hazard::TokenReplaced) { 2 * self.rules.attempts } else { self.rules.attempts };
+        if self.attempts.len() > most {
+            return Err(format!("{} requests, at most {most} are allowed", self.attempts.len()));
+        }
+        for three in self.attempts.windows(3) {
+            if let [first, second, _] = three
+                && first.fault.blames_token()
+                && second.fault.blames_token()
+            {
+                return Err("repeated after a second refusal of the token".to_owned());
+            }
         }
         for pair in self.attempts.windows(2) {
             let [before, after] = pair else { continue };
-            if !before.fault.is_repeatable() {
+            if !self.may_repeat(&before.fault) {
                 return Err(format!("repeated after {:?}", before.fault));
             }
             let waited = after.read.saturating_duration_since(before.answered.unwrap_or(before.read));
@@ -105,6 +117,11 @@ impl Case<'_> {
             Some(last) if last.read > end => Err(format!("sent {:?} after the deadline", last.read - end)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether another request may follow.
+    fn may_repeat(&self, fault: &Fault) -> bool {
+        fault.is_repeatable() || self.has(Hazard::TokenReplaced) && fault.blames_token()
     }
 
     fn judge_effects(&self) -> Result<(), String> {
@@ -174,15 +191,14 @@ impl Case<'_> {
         let last = self.attempts.last();
         if let Some(last) = last.filter(|last| last.answered.is_some()) {
             allowed.extend(last.fault.verdicts());
-            if self.has(Hazard::OwnToken) && matches!(last.fault, Fault::Refused(refusal, _) if refusal.blames_token())
-            {
+            if self.has(Hazard::OwnToken) && last.fault.blames_token() {
                 for verdict in allowed.iter_mut().filter(|verdict| verdict.code == Code::Unauthenticated) {
                     *verdict = Verdict::new(Code::Internal, "CREDENTIALS_REFUSED", Outcome::Plain);
                 }
             }
         }
         let all_turned_away =
-            self.attempts.iter().all(|attempt| Self::is_settled(attempt) && attempt.fault.is_repeatable());
+            self.attempts.iter().all(|attempt| Self::is_settled(attempt) && self.may_repeat(&attempt.fault));
         let in_flight = match last {
             Some(Attempt { answered: Some(answered), .. }) => self.is_recent(*answered),
             _ => true,

@@ -135,11 +135,6 @@ impl Refusal {
         &REFUSALS[usize::try_from(dice.below(REFUSALS.len() as u64)).unwrap()]
     }
 
-    /// Whether this is a refusal of the token.
-    pub(crate) fn blames_token(&self) -> bool {
-        self.status == 401
-    }
-
     /// How the answer can be taken. More than one way where a body is both whole and cut.
     pub(crate) fn readings(&self, body: Body) -> Vec<Reading> {
         match body {
