@@ -112,7 +112,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
         name: "shared certificates, breaker",
         place: 4,
         share: 12,
-        flags: &[("timeout", "10s"), ("breaker-threshold", "5"), ("serialize-certificates", "true")],
+        flags: &[("timeout", "10s"), ("breaker-threshold", "7"), ("serialize-certificates", "true")],
         at_a_time: 48,
         certificates: Some(24),
         hazards: &[Hazard::Breaker, Hazard::Queues],

@@ -33,6 +33,9 @@ const ATTACH: &str = "/huaweicloud.apic.v2.CertificateService/AttachDomains";
 /// No answer in so long is none at all.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+/// How long a caller waits that the gateway itself turned away.
+const POLITE: Duration = Duration::from_millis(50);
+
 /// How a call ended for its caller.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
@@ -56,6 +59,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Whether the gateway had no place for it, or no hope.
+    fn was_turned_away(&self) -> bool {
+        matches!(&self.answer, Answer::Told { verdict: Verdict { reason, .. }, .. }
+            if reason == "OVERLOADED" || reason == "CIRCUIT_OPEN")
+    }
+
     /// Whether the caller was told that the deadline passed.
     pub(crate) fn passed_deadline(&self) -> bool {
         matches!(&self.answer, Answer::Told { verdict, .. } if *verdict == deadline_passed(verdict.outcome))
@@ -183,7 +192,11 @@ impl Callers {
                         break;
                     }
                     let record = callers.call(number, &plans(number)).await;
+                    let turned_away = record.was_turned_away();
                     records.lock().unwrap().push(record);
+                    if turned_away {
+                        tokio::time::sleep(POLITE).await;
+                    }
                 }
             });
         }
