@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -57,10 +57,14 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
         return;
     }
     let lasting = if arguments.is_short() { Duration::from_secs(2) } else { Duration::from_secs(20) };
-    let off = storm(&[("breaker-threshold", "0")], false, lasting, lag, 0);
-    let default = storm(&[], true, lasting, lag, 1);
+    let off = storm(&[("breaker-threshold", "0")], Outage::BreakerOff, lasting, lag);
+    let default = storm(&[], Outage::BreakerOn, lasting, lag);
     let (off, default) = tokio::join!(off, default);
-    for (name, (storm, gateway)) in [("storm, breaker off", off), ("storm, breaker on", default)] {
+    let mut storms = vec![("storm, breaker off", off), ("storm, breaker on", default)];
+    if arguments.hanging_probe {
+        storms.push(("storm, the probe hangs", storm(&[], Outage::HangingProbe, lasting, lag).await));
+    }
+    for (name, (storm, gateway)) in storms {
         report.check(&format!("{name}: repeats stay within their budget"), storm.budget());
         report.check(&format!("{name}: callers are told the truth"), storm.truth());
         report.check(&format!("{name}: it heals"), storm.healed());
@@ -69,9 +73,21 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
     }
 }
 
+/// A kind of outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outage {
+    BreakerOff,
+    BreakerOn,
+    /// The first request that comes after a pause, the breaker's probe, is left without an answer.
+    HangingProbe,
+}
+
+/// The breaker lets nothing through for about so long.
+const PAUSE: Duration = Duration::from_millis(800);
+
 /// What a storm left.
 struct Storm {
-    breaks: bool,
+    outage: Outage,
     lasted: Duration,
     /// Calls while the upstream failed.
     during: Vec<Record>,
@@ -83,18 +99,17 @@ struct Storm {
     quiet: Result<String, String>,
 }
 
-async fn storm(
-    flags: &[(&str, &str)],
-    breaks: bool,
-    lasting: Duration,
-    lag: &Arc<Lag>,
-    place: u64,
-) -> (Storm, Gateway) {
+async fn storm(flags: &[(&str, &str)], outage: Outage, lasting: Duration, lag: &Arc<Lag>) -> (Storm, Gateway) {
     let fails = Arc::new(AtomicBool::new(true));
     let fault = {
         let fails = Arc::clone(&fails);
+        let hangs = AtomicBool::new(outage == Outage::HangingProbe);
+        let before = Mutex::new(Instant::now());
         move |_, _| {
-            if fails.load(Ordering::Relaxed) {
+            let pause = std::mem::replace(&mut *before.lock().unwrap(), Instant::now()).elapsed();
+            if pause > PAUSE && hangs.swap(false, Ordering::Relaxed) {
+                Fault::Stall { applied: false }
+            } else if fails.load(Ordering::Relaxed) {
                 Fault::Refused(&UNAVAILABLE, Body::Whole)
             } else {
                 Fault::Attached(Success::Prompt)
@@ -104,11 +119,13 @@ async fn storm(
     let upstream = Upstream::start(Arc::new(fault), None, lag);
     let gateway = Gateway::start(upstream.address, flags).await;
     let callers = Callers::of(&gateway.address, 4);
-    let first = (PLACE * 2 + place) * NUMBERS;
+    let first = (PLACE + outage as u64) * NUMBERS;
 
     let began = Instant::now();
     let during = steadily(&callers, first, lasting).await;
-    let during = finish(during).await;
+    // Those of an outage that hangs last until it is over.
+    let (during, hanging) =
+        if outage == Outage::HangingProbe { (Vec::new(), during) } else { (finish(during).await, JoinSet::new()) };
     let lasted = began.elapsed();
     let requests = upstream.scene.requests();
 
@@ -116,9 +133,10 @@ async fn storm(
     let healed = Instant::now();
     let after = steadily(&callers, first + NUMBERS / 2, HEALING + Duration::from_millis(500)).await;
     let after = finish(after).await;
+    let during = if outage == Outage::HangingProbe { finish(hanging).await } else { during };
     drop(callers);
     let quiet = leak::quiet(&gateway, &upstream.scene).await;
-    (Storm { breaks, lasted, during, requests, after, healed, quiet }, gateway)
+    (Storm { outage, lasted, during, requests, after, healed, quiet }, gateway)
 }
 
 /// Begins calls at a fixed rate.
@@ -161,7 +179,8 @@ impl Storm {
         let told = tally(&self.during);
         let expected = |name: &str| match name {
             "Unavailable HTTP_503" => true,
-            "Unavailable CIRCUIT_OPEN not sent" => self.breaks,
+            "Unavailable CIRCUIT_OPEN not sent" => self.outage != Outage::BreakerOff,
+            "DeadlineExceeded DEADLINE_EXCEEDED unknown" => self.outage == Outage::HangingProbe,
             _ => false,
         };
         if told.iter().all(|(name, _)| expected(name)) { Ok(format!("{told:?}")) } else { Err(format!("{told:?}")) }
@@ -169,7 +188,7 @@ impl Storm {
 
     fn healed(&self) -> Result<String, String> {
         // Without a breaker nothing keeps a call from an upstream that works.
-        let grace = if self.breaks { HEALING } else { Duration::ZERO };
+        let grace = if self.outage == Outage::BreakerOff { Duration::ZERO } else { HEALING };
         let wrong = self.after.iter().filter(|record| record.began >= self.healed + grace && !is_ok(record)).count();
         let first = self.after.iter().filter(|record| is_ok(record)).map(|record| record.ended - self.healed).min();
         let found = format!(
