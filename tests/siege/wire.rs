@@ -84,13 +84,24 @@ pub(crate) struct Answers {
     bytes: Vec<u8>,
     /// How many frames of each kind.
     counts: [usize; 16],
+    /// How many calls are over.
+    ended: usize,
 }
 
 impl Answers {
     /// Reads until so many frames of this kind have come.
     pub(crate) async fn wait(&mut self, stream: &mut TcpStream, kind: u8, number: usize) -> Result<(), Error> {
+        self.read_until(stream, |answers| answers.counts[usize::from(kind)] >= number).await
+    }
+
+    /// Reads until so many calls are over.
+    pub(crate) async fn wait_for_ends(&mut self, stream: &mut TcpStream, number: usize) -> Result<(), Error> {
+        self.read_until(stream, |answers| answers.ended >= number).await
+    }
+
+    async fn read_until(&mut self, stream: &mut TcpStream, enough: impl Fn(&Self) -> bool) -> Result<(), Error> {
         let mut block = vec![0; 16_384];
-        while self.counts[usize::from(kind)] < number {
+        while !enough(self) {
             match stream.read(&mut block).await? {
                 0 => return Err(Error::other("the gateway ended the connection")),
                 read => self.bytes.extend_from_slice(&block[..read]),
@@ -108,6 +119,8 @@ impl Answers {
                 break;
             }
             self.counts[usize::from(head[3] % 16)] += 1;
+            // The last headers of a call end its stream.
+            self.ended += usize::from(head[3] == HEADERS && head[4] & 1 == 1);
             at += 9 + length;
         }
         self.bytes.drain(..at);
