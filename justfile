@@ -1,7 +1,7 @@
 # Each check as a recipe, so that a developer runs what CI runs.
 
 # All of it, cheapest first.
-default: fmt clippy test doc proto deny demo interop
+default: fmt clippy test doc proto deny demo million chaos siege interop
 
 fmt:
     cargo fmt --all --check
@@ -26,6 +26,17 @@ deny:
 
 demo:
     cargo run --locked --release -- demo --once
+
+# A million generated answers through the mapping; `just bench` also times one.
+million:
+    cargo bench --locked --bench million
+
+bench:
+    cargo bench --locked --bench mapping
+
+# Faults, storms, deadlines and cancels, with a model of every answer.
+chaos:
+    cargo test --locked --release --test chaos -- --calls 50000
 
 # Needs Python and Go.
 interop:
