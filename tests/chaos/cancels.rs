@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
     let numbers = first..first + (arguments.calls / 10).max(100);
     let plans = move |number| Plan::of(seed, number, Mix::Cancels, None);
     let upstream = Upstream::start(Arc::new(move |number, attempt| plans(number).fault(attempt)), None, lag);
-    let gateway = Gateway::start(upstream.address, &[("breaker-threshold", "0")]).await;
+    let gateway = Gateway::start(upstream.address, &[("breaker-threshold", "0")], lag).await;
     let callers = Callers::of(&gateway.address, 4);
     let records = callers.perform(Arc::new(plans), numbers, 64).await;
     let last = Instant::now();

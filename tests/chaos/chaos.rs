@@ -178,7 +178,7 @@ pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, la
     let file = hazard(Hazard::TokenReplaced).then(TokenFile::create);
     let mut flags = configuration.flags.to_vec();
     flags.extend(file.as_ref().map(|file| ("token-file", file.path())));
-    let gateway = Gateway::start(upstream.address, &flags).await;
+    let gateway = Gateway::start(upstream.address, &flags, lag).await;
     let callers = Callers::of(&gateway.address, configuration.lines);
 
     let began = Instant::now();
@@ -200,7 +200,7 @@ pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, la
     let scene = &upstream.scene;
     let rate = f64::from(u32::try_from(records.len()).unwrap()) / took.as_secs_f64();
     println!(
-        "\n{name}: {} calls in {took:.1?} ({rate:.0}/s), {} requests, {resent} calls sent again, timers {:.0?} late",
+        "\n{name}: {} calls in {took:.1?} ({rate:.0}/s), {} requests, {resent} calls sent again, at most {:.0?} behind",
         records.len(),
         scene.requests(),
         lag.worst(),

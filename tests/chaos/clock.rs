@@ -1,4 +1,4 @@
-//! How late this process itself is: what a test of time must allow on a machine that has other work.
+//! How late everything is, this process and the gateway: what a test of time must allow on a machine that has other work.
 
 use std::{
     sync::{
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest delay of a timer so far.
+/// The longest delay so far: of a timer of ours, or of an answer that the gateway has at hand.
 #[derive(Debug, Default)]
 pub(crate) struct Lag(AtomicU64);
 
@@ -19,9 +19,13 @@ impl Lag {
         loop {
             let began = Instant::now();
             tokio::time::sleep(TICK).await;
-            let late = began.elapsed().saturating_sub(TICK);
-            self.0.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.note(began.elapsed().saturating_sub(TICK));
         }
+    }
+
+    /// Notes a delay that was seen.
+    pub(crate) fn note(&self, late: Duration) {
+        self.0.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Forgets what was.

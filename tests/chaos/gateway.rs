@@ -2,7 +2,7 @@
 
 use std::{
     process::Stdio,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -11,8 +11,9 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
 };
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{dice::free_port, request::TOKEN};
+use super::{clock::Lag, dice::free_port, request::TOKEN};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_apig-grpc-gateway");
 
@@ -29,6 +30,26 @@ pub(crate) fn knows(flag: &str) -> bool {
     help.contains(&format!("--{flag} "))
 }
 
+/// Asks the admin port.
+async fn ask(admin: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(admin).await?;
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+/// Asks for what costs nothing, again and again: how long that takes is how far behind the gateway is.
+async fn ping(admin: String, lag: Arc<Lag>) {
+    loop {
+        let began = Instant::now();
+        let _ = tokio::time::timeout(Duration::from_secs(5), ask(&admin, "/livez")).await;
+        lag.note(began.elapsed());
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
@@ -38,11 +59,12 @@ pub(crate) struct Gateway {
     admin: String,
     /// Open files when it had served nothing.
     pub(crate) files_at_rest: usize,
+    pinging: Option<AbortOnDropHandle<()>>,
 }
 
 impl Gateway {
     /// Starts one before this upstream. Flags that the program does not know are left out.
-    pub(crate) async fn start(upstream: std::net::SocketAddr, flags: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(upstream: std::net::SocketAddr, flags: &[(&str, &str)], lag: &Arc<Lag>) -> Self {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(PROGRAM);
         command
@@ -81,7 +103,7 @@ impl Gateway {
                 }
             }
         });
-        let mut gateway = Self { child, process, address, admin, files_at_rest: 0 };
+        let mut gateway = Self { child, process, address, admin, files_at_rest: 0, pinging: None };
         let _ = gateway.gauge("apig_gateway_connections").await;
         // The look above has opened a connection, which needs a moment to go.
         let mut least = gateway.files();
@@ -90,22 +112,13 @@ impl Gateway {
             least = least.min(gateway.files());
         }
         gateway.files_at_rest = least;
+        gateway.pinging = Some(AbortOnDropHandle::new(tokio::spawn(ping(gateway.admin.clone(), Arc::clone(lag)))));
         gateway
-    }
-
-    /// Everything that it measures.
-    async fn metrics(&self) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(&self.admin).await?;
-        let ask = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
-        stream.write_all(ask.as_bytes()).await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
-        Ok(text)
     }
 
     /// One measure without labels.
     pub(crate) async fn gauge(&self, name: &str) -> Option<u64> {
-        let text = tokio::time::timeout(Duration::from_secs(5), self.metrics()).await.ok()?.ok()?;
+        let text = tokio::time::timeout(Duration::from_secs(5), ask(&self.admin, "/metrics")).await.ok()?.ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
@@ -123,6 +136,7 @@ impl Gateway {
 
     /// Asks it to stop; says its exit code, and how long it took.
     pub(crate) async fn stop(mut self) -> (Option<i32>, Duration) {
+        self.pinging = None;
         let began = Instant::now();
         let told = Command::new("kill").args(["-s", "TERM", &self.process.to_string()]).status().await.unwrap();
         assert!(told.success(), "the gateway still runs");

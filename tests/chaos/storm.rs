@@ -117,7 +117,7 @@ async fn storm(flags: &[(&str, &str)], outage: Outage, lasting: Duration, lag: &
         }
     };
     let upstream = Upstream::start(Arc::new(fault), None, lag);
-    let gateway = Gateway::start(upstream.address, flags).await;
+    let gateway = Gateway::start(upstream.address, flags, lag).await;
     let callers = Callers::of(&gateway.address, 4);
     let first = (PLACE + outage as u64) * NUMBERS;
 

@@ -60,7 +60,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
 
     lag.reset();
     let upstream = Upstream::start(Arc::new(|number, _| plan(number).fault(0)), None, lag);
-    let gateway = Gateway::start(upstream.address, &[("breaker-threshold", "0")]).await;
+    let gateway = Gateway::start(upstream.address, &[("breaker-threshold", "0")], lag).await;
     let callers = Callers::of(&gateway.address, 4);
     let records = callers.perform(Arc::new(plan), numbers.clone(), at_a_time).await;
     drop(callers);
@@ -72,7 +72,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
 
     lag.reset();
     let clog = Clog::start().await;
-    let gateway = Gateway::start(clog.address, &[("breaker-threshold", "0"), ("connect-timeout", "20s")]).await;
+    let gateway = Gateway::start(clog.address, &[("breaker-threshold", "0"), ("connect-timeout", "20s")], lag).await;
     let callers = Callers::of(&gateway.address, 4);
     let records = callers.perform(Arc::new(plan), numbers, at_a_time).await;
     drop(callers);
