@@ -27,7 +27,9 @@ impl TokenFile {
         let replacing = tokio::spawn(async move {
             for number in 1u64.. {
                 tokio::time::sleep(EVERY).await;
-                put(&replaced, number);
+                // A slow disk must not hold up the callers, who are on this thread too.
+                let path = replaced.clone();
+                let _ = tokio::task::spawn_blocking(move || put(&path, number)).await;
             }
         });
         let path = path.to_str().unwrap().to_owned();
