@@ -146,6 +146,18 @@ async fn check_shows_the_configuration_without_secrets() {
 }
 
 #[tokio::test]
+async fn a_bare_flag_says_yes() {
+    for arguments in [
+        &["--require-instance-ids"][..],
+        &["--require-instance-ids", "true"],
+        &["--require-instance-ids", "--timeout", "3s"],
+    ] {
+        let ended = Program::run(&[&["check", "--region", "cn-north-4"][..], arguments].concat(), &[]).await;
+        assert!(ended.out.contains("require_instance_ids = \"true\"  # --require-instance-ids\n"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_ends_with_2_and_every_fault() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "colour = \"red\"\n").unwrap();
