@@ -23,11 +23,13 @@ impl Args for Flags {
             .help("A TOML file with settings [env: APIG_GATEWAY_CONFIG]");
         let settings = SETTINGS.iter().filter(|setting| !setting.secret).map(|setting| {
             let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-            Arg::new(setting.key).long(setting.key).value_name(setting.value).help(format!(
+            let flag = Arg::new(setting.key).long(setting.key).value_name(setting.value).help(format!(
                 "{} [env: {}]{default}",
                 setting.help,
                 setting.variable()
-            ))
+            ));
+            // The bare flag says yes.
+            if setting.value == "BOOL" { flag.num_args(0..=1).default_missing_value("true") } else { flag }
         });
         let secrets = SETTINGS
             .iter()
