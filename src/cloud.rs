@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::{
-    breaker::{Breaker, CircuitOpen},
+    breaker::{Breaker, Circuit, CircuitOpen},
     pace::{Pace, TooFar},
     retry::{Budget, RuntimeClock},
     turn::{QueueFull, Turns},
@@ -163,6 +163,9 @@ impl Client {
             tokio::time::sleep(pause).await;
         }
         let admission = self.breaker.admit(Instant::now()).map_err(|CircuitOpen(wait)| Error::CircuitOpen(wait))?;
+        if admission.is_probe() {
+            self.metrics.circuit.set(Circuit::HalfOpen as i64);
+        }
         let headers = headers(token, form.body.is_some(), call);
         let answer = self.upstream.exchange(O::VERB, &form.path, headers, form.body.clone(), &call.progress).await;
         let failed = match &answer {

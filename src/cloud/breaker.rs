@@ -27,8 +27,10 @@ enum State {
     Open {
         until: Instant,
     },
-    /// One request is on its way to try.
-    HalfOpen,
+    /// A request is on its way to try; when it has no answer by then, so may the next.
+    HalfOpen {
+        next: Instant,
+    },
 }
 
 /// No request is sent now; come back after this.
@@ -65,12 +67,11 @@ impl Breaker {
         let mut state = self.lock();
         let is_probe = match *state {
             State::Closed { .. } => false,
-            State::Open { until } if now >= until => {
-                *state = State::HalfOpen;
+            State::Open { until: due } | State::HalfOpen { next: due } if now >= due => {
+                *state = State::HalfOpen { next: now + OPEN_FOR };
                 true
             }
-            State::Open { until } => return Err(CircuitOpen(until - now)),
-            State::HalfOpen => return Err(CircuitOpen(OPEN_FOR)),
+            State::Open { until: due } | State::HalfOpen { next: due } => return Err(CircuitOpen(due - now)),
         };
         Ok(Admission { breaker: self, is_probe, reported: false })
     }
@@ -83,12 +84,17 @@ impl Breaker {
         match state {
             State::Closed { .. } => Circuit::Closed,
             State::Open { .. } => Circuit::Open,
-            State::HalfOpen => Circuit::HalfOpen,
+            State::HalfOpen { .. } => Circuit::HalfOpen,
         }
     }
 }
 
 impl Admission<'_> {
+    /// Whether this request tries for all the others.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
     /// Reports what became of the request; gives the circuit if that changed it.
     pub(crate) fn report(mut self, failed: bool, now: Instant) -> Option<Circuit> {
         self.reported = true;
@@ -97,7 +103,7 @@ impl Admission<'_> {
         let before = *state;
         *state = match (before, failed) {
             // Those sent before the circuit opened come home one by one; only the probe decides.
-            (State::Open { .. } | State::HalfOpen, _) if !self.is_probe => before,
+            (State::Open { .. } | State::HalfOpen { .. }, _) if !self.is_probe => before,
             (_, false) => State::Closed { failures: 0 },
             (State::Closed { failures }, true) if breaker.threshold == 0 || failures + 1 < breaker.threshold => {
                 State::Closed { failures: failures.saturating_add(1) }
@@ -114,7 +120,7 @@ impl Drop for Admission<'_> {
         if self.is_probe && !self.reported {
             // Its caller left: the next request may try.
             let mut state = self.breaker.lock();
-            if *state == State::HalfOpen {
+            if matches!(*state, State::HalfOpen { .. }) {
                 *state = State::Open { until: Instant::now() };
             }
         }
@@ -162,6 +168,19 @@ mod tests {
         let later = now + OPEN_FOR;
         drop(breaker.admit(later).unwrap());
         assert!(breaker.admit(later + OPEN_FOR).is_ok());
+    }
+
+    #[test]
+    fn a_probe_without_an_answer_does_not_keep_the_next_one_out() {
+        let breaker = Breaker::new(1);
+        let now = Instant::now();
+        fail(&breaker, now);
+        let hanging = breaker.admit(now + OPEN_FOR).unwrap();
+        assert!(breaker.admit(now + OPEN_FOR).is_err());
+        let next = breaker.admit(now + 2 * OPEN_FOR).unwrap();
+        assert_eq!(next.report(false, now + 2 * OPEN_FOR), Some(Circuit::Closed));
+        drop(hanging);
+        assert!(breaker.admit(now + 2 * OPEN_FOR).is_ok());
     }
 
     #[test]

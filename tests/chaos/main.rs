@@ -41,8 +41,6 @@ pub(crate) struct Arguments {
     pub(crate) seed: u64,
     /// This call alone.
     pub(crate) only: Option<u64>,
-    /// Also the outage whose first probe gets no answer.
-    pub(crate) hanging_probe: bool,
 }
 
 impl Arguments {
@@ -53,7 +51,7 @@ impl Arguments {
 
     /// `None` when the test runner wants other tests, or a list of them.
     fn read() -> Option<Self> {
-        let mut arguments = Self { calls: 2_000, seed: 1, only: None, hanging_probe: false };
+        let mut arguments = Self { calls: 2_000, seed: 1, only: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || words.next().and_then(|text| text.parse().ok()).expect("a number follows");
@@ -61,7 +59,6 @@ impl Arguments {
                 "--calls" => arguments.calls = number(),
                 "--seed" => arguments.seed = number(),
                 "--only" => arguments.only = Some(number()),
-                "--hanging-probe" => arguments.hanging_probe = true,
                 "--list" => return None,
                 // The standard harness has flags that mean nothing here.
                 flag if flag.starts_with('-') => {}
