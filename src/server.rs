@@ -182,10 +182,11 @@ impl Server {
 
     /// Serves until `shutdown` resolves, then drains: readiness goes, then new connections, then the calls in progress.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let admin_address = self.admin_address();
         let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.shared)));
         self.report(ServingStatus::Serving).await;
         self.shared.ready.cancel();
-        info!(address = %self.address(), admin = self.admin_address().map(tracing::field::display), "serving");
+        info!(address = %self.address(), admin = admin_address.map(tracing::field::display), "serving");
 
         let mut connections = JoinSet::new();
         self.accept_until(shutdown, &mut connections).await;

@@ -146,6 +146,17 @@ async fn check_shows_the_configuration_without_secrets() {
 }
 
 #[tokio::test]
+async fn the_log_says_where_both_ports_are() {
+    let arguments = ["serve", "--upstream", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let mut program = Program::start(&[&arguments[..], &["--admin-listen", "127.0.0.1:0"]].concat(), &[]);
+    let line: Value = serde_json::from_str(&program.log_line("serving").await).unwrap();
+    for port in ["address", "admin"] {
+        let address: std::net::SocketAddr = line[port].as_str().unwrap().parse().unwrap();
+        assert_ne!(address.port(), 0, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_bare_flag_says_yes() {
     for arguments in [
         &["--require-instance-ids"][..],
