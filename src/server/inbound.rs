@@ -164,6 +164,8 @@ impl Inbound {
             Code::Internal => status::unreadable_message(status.message()),
             Code::Unimplemented if status.message().is_empty() => status::unimplemented("there is no such method"),
             Code::Unimplemented => status::unimplemented(status.message()),
+            // The bytes stopped coming: nobody is left to read this, but the log and the metrics are.
+            Code::Unknown => return Status::cancelled("the caller left before its message was there").into_http(),
             // Health's own answers.
             _ => return response,
         };

@@ -56,7 +56,8 @@ impl<B: Incoming> Body for Metered<B> {
         {
             return Poll::Ready(Some(Err(status::overloaded(self.max_concurrency).into())));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        // A plain error; tonic takes one that says "cancelled" for the end of the message.
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| tonic::Status::unknown("the bytes stopped coming").into())))
     }
 
     fn is_end_stream(&self) -> bool {

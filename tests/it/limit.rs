@@ -2,7 +2,9 @@
 
 use tonic::Code;
 
-use crate::support::{ATTACH, Cloud, Gateway, Reply, documented, failed, frame, on_certificate, send_bytes, soon};
+use crate::support::{
+    ATTACH, Cloud, Gateway, Reply, SilentCall, documented, failed, frame, on_certificate, send_bytes, soon,
+};
 
 #[tokio::test]
 async fn past_the_limit_calls_are_shed_and_health_is_not() {
@@ -103,22 +105,18 @@ async fn health_and_unknown_methods_pass_while_every_place_is_taken() {
 async fn calls_whose_message_never_comes_keep_nobody_out() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let gateway = Gateway::facing(cloud.address).with("max-concurrency", "1").start().await;
-    let (sender, body) =
-        tokio::sync::mpsc::channel::<Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>>(1);
-    let stream = tokio::net::TcpStream::connect(gateway.address.to_string()).await.unwrap();
-    let handshake = hyper::client::conn::http2::handshake(
-        hyper_util::rt::TokioExecutor::new(),
-        hyper_util::rt::TokioIo::new(stream),
-    );
-    let (mut client, connection) = handshake.await.unwrap();
-    tokio::spawn(connection);
-    let body = futures_util::stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
-    let body = http_body_util::StreamBody::new(Box::pin(body));
-    let request = http::Request::post(format!("http://gateway{ATTACH}")).header("content-type", "application/grpc");
-    let silent = tokio::spawn(client.send_request(request.body(body).unwrap()));
-    while !gateway.admin("/metrics").await.1.contains("apig_gateway_calls_in_progress 1\n") {}
+    let silent = SilentCall::begin(&gateway).await;
 
     gateway.caller().await.attach(documented()).await.unwrap();
-    drop(sender);
-    let _ = soon(silent).await;
+    silent.leave();
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_before_its_message_is_there_has_cancelled() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    SilentCall::begin(&gateway).await.leave();
+    let cancelled = r#"AttachDomains",rpc_response_status_code="CANCELLED"} 1"#;
+    soon(async { while !gateway.admin("/metrics").await.1.contains(cancelled) {} }).await;
+    assert_eq!(cloud.connections(), 0);
 }

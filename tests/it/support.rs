@@ -11,7 +11,7 @@ pub(crate) use self::{
     cloud::{Cloud, Reply, head},
     gateway::Gateway,
     program::Program,
-    raw::{ATTACH, frame, send_bytes},
+    raw::{ATTACH, SilentCall, frame, send_bytes},
 };
 
 use std::time::Duration;

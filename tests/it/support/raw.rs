@@ -38,3 +38,32 @@ pub(crate) fn frame(compressed: u8, message: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(message);
     bytes
 }
+
+/// A call whose message never comes.
+#[derive(Debug)]
+pub(crate) struct SilentCall {
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl SilentCall {
+    /// Sends the head, and waits until the gateway has it.
+    pub(crate) async fn begin(gateway: &Gateway) -> Self {
+        let stream = tokio::net::TcpStream::connect(gateway.address.to_string()).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut client, connection) = handshake.await.unwrap();
+        let never = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, std::convert::Infallible>>();
+        let request = http::Request::post(format!("http://gateway{ATTACH}")).header("content-type", "application/grpc");
+        let call = client.send_request(request.body(http_body_util::StreamBody::new(never)).unwrap());
+        let connection = tokio::spawn(async move {
+            let _ = tokio::join!(connection, call);
+        });
+        soon(async { while !gateway.admin("/metrics").await.1.contains("apig_gateway_calls_in_progress 1\n") {} })
+            .await;
+        Self { connection }
+    }
+
+    /// Ends the connection in the middle of the call.
+    pub(crate) fn leave(self) {
+        self.connection.abort();
+    }
+}
