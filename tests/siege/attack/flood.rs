@@ -38,16 +38,24 @@ struct Flood {
     weight: u64,
     /// Whether what the gateway answers is read.
     reads: bool,
+    /// Attackers at once.
+    connections: usize,
 }
 
 impl Flood {
     /// Frames that need no stream, answers read.
     fn of(weight: u64, batch: fn(u32) -> Frames) -> Self {
-        Self { opening: |frames| frames, batch, weight, reads: true }
+        Self { opening: |frames| frames, batch, weight, reads: true, connections: CONNECTIONS }
     }
 
     fn after(self, opening: fn(Frames) -> Frames) -> Self {
         Self { opening, ..self }
+    }
+
+    /// From fewer attackers: those who send whole calls must leave places for others, or it is an overload, which has a
+    /// check of its own.
+    fn from(self, connections: usize) -> Self {
+        Self { connections, ..self }
     }
 
     fn unread(self) -> Self {
@@ -88,7 +96,7 @@ pub(super) fn all() -> Vec<Attack> {
             Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[]))).unread(),
         ),
         ("windows of many stuck answers resized", Flood::of(64, |_| repeat(32, resize)).after(stuck_answers)),
-        ("whole calls, answers unread", Flood::of(32, |batch| each_stream(32, batch, Frames::call)).unread()),
+        ("whole calls, answers unread", Flood::of(32, |batch| each_stream(32, batch, Frames::call)).unread().from(3)),
     ];
     let attack = |(name, flood)| Attack { name, flags: &[], run: Box::new(|target| Box::pin(run(target, flood))) };
     floods.into_iter().map(attack).collect()
@@ -155,7 +163,8 @@ fn resize(frames: Frames) -> Frames {
 
 async fn run(target: Target, flood: Flood) -> Done {
     let flood = Arc::new(flood);
-    let attackers: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(attacker(target, Arc::clone(&flood)))).collect();
+    let attackers: Vec<_> =
+        (0..flood.connections).map(|_| tokio::spawn(attacker(target, Arc::clone(&flood)))).collect();
     let (mut batches, mut connections) = (0, 0);
     let mut done = Done::default();
     for attacker in attackers {
