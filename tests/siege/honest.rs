@@ -1,4 +1,5 @@
-//! The client that has nothing to do with it: it calls steadily on one connection and must not notice.
+//! The client that has nothing to do with it: it calls steadily on one connection, and every call must end well within
+//! the gateway's timeout. How long calls take is printed: times on a shared machine prove nothing.
 
 use std::{
     net::SocketAddr,

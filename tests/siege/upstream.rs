@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use crate::on_a_thread;
@@ -40,7 +41,7 @@ impl Upstream {
         let (told, address) = std::sync::mpsc::channel();
         let serving = Arc::clone(&state);
         on_a_thread("upstream", async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+            let listener = listen().expect("loopback has a free port");
             told.send(listener.local_addr().expect("it is bound")).expect("the starter waits");
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(converse(stream, Arc::clone(&serving)));
@@ -64,6 +65,13 @@ impl Upstream {
     pub(crate) fn requests(&self) -> u64 {
         self.state.requests.load(Ordering::Relaxed)
     }
+}
+
+/// With a long queue: when it is full the system drops who comes, and a call then waits a second for its next attempt.
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    socket.listen(1 << 15)
 }
 
 async fn converse(mut stream: TcpStream, state: Arc<State>) {
