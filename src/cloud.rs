@@ -163,7 +163,8 @@ impl Client {
             tokio::time::sleep(pause).await;
         }
         let admission = self.breaker.admit(Instant::now()).map_err(|CircuitOpen(wait)| Error::CircuitOpen(wait))?;
-        if admission.is_probe() {
+        let was_probe = admission.is_probe();
+        if was_probe {
             self.metrics.circuit.set(Circuit::HalfOpen as i64);
         }
         let headers = headers(token, form.body.is_some(), call);
@@ -174,7 +175,12 @@ impl Client {
         };
         if let Some(circuit) = admission.report(failed, Instant::now()) {
             self.metrics.circuit.set(circuit as i64);
-            warn!(?circuit, "the circuit to the upstream changed");
+            // While an outage lasts a probe fails every second: only its beginning and its end are news.
+            if circuit == Circuit::Closed || !was_probe {
+                warn!(?circuit, "the circuit to the upstream changed");
+            } else {
+                debug!(?circuit, "a probe of the upstream failed");
+            }
         }
         match answer {
             Ok(answer) => read::<O>(&answer),

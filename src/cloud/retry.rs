@@ -157,6 +157,10 @@ impl Clock for RuntimeClock {
 }
 
 /// Makes attempts until one is final, or none is left of attempts, budget or time. `repeated` hears of each repeat.
+///
+/// # Errors
+///
+/// That of the last attempt that was made: one that our own rules kept from leaving hides no answer of the cloud's.
 pub(crate) async fn run<T, F>(
     clock: &impl Clock,
     budget: &Budget,
@@ -170,9 +174,11 @@ where
 {
     budget.deposit(clock.now());
     let mut number = 1;
+    let mut before = None;
     loop {
         let error = match attempt().await {
             Ok(done) => return Ok(done),
+            Err(error @ (Error::CircuitOpen(_) | Error::Paced(_))) => return Err(before.unwrap_or(error)),
             Err(error) => error,
         };
         let left = deadline.saturating_duration_since(clock.now());
@@ -180,6 +186,7 @@ where
             Decision::Repeat { pause, price } if budget.withdraw(price) => {
                 repeated(&error, number, pause);
                 clock.sleep(pause).await;
+                before = Some(error);
             }
             Decision::Repeat { .. } | Decision::GiveUp => return Err(error),
         }

@@ -65,11 +65,16 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one before this upstream. Flags that the program does not know are left out.
     pub(crate) async fn start(upstream: std::net::SocketAddr, flags: &[(&str, &str)], lag: &Arc<Lag>) -> Self {
+        Self::start_before(&format!("http://{upstream}"), flags, lag).await
+    }
+
+    /// The same for an upstream of any scheme.
+    pub(crate) async fn start_before(upstream: &str, flags: &[(&str, &str)], lag: &Arc<Lag>) -> Self {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(PROGRAM);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", &admin, "--log-format", "json"])
-            .args(["--log-level", LOG, "--upstream", &format!("http://{upstream}"), "--upstream-idle-timeout", "250ms"])
+            .args(["--log-level", LOG, "--upstream", upstream, "--upstream-idle-timeout", "250ms"])
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())

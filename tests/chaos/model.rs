@@ -163,9 +163,10 @@ impl Case<'_> {
         } else if let Some(Attempt { answered: Some(answered), fault, .. }) = self.attempts.last()
             && fault.verdicts().contains(verdict)
         {
-            // Whatever is not repeated goes back at once.
+            // Whatever is not repeated goes back at once; a repeat that could not be made comes after its pause.
             let kept = self.record.ended.saturating_duration_since(*answered);
-            if kept > Duration::from_millis(500) + self.rules.allowance && !self.was_closed() {
+            let may_wait = self.was_closed() || self.has(Hazard::Breaker);
+            if kept > Duration::from_millis(500) + self.rules.allowance && !may_wait {
                 return Err(format!("the last answer was kept for {kept:?}"));
             }
         }
@@ -208,7 +209,8 @@ impl Case<'_> {
         }
         if all_turned_away {
             allowed.push(deadline_passed(Outcome::NotSent));
-            if self.has(Hazard::Breaker) {
+            // It hides no answer that came before.
+            if self.has(Hazard::Breaker) && self.attempts.is_empty() {
                 allowed.push(Verdict::new(Code::Unavailable, "CIRCUIT_OPEN", Outcome::NotSent));
             }
             if self.was_closed() {

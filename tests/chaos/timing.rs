@@ -70,20 +70,30 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
     report.check("deadlines: nothing left behind", quiet);
     leak::ends_well("deadlines", gateway, report).await;
 
-    lag.reset();
     let clog = Clog::start().await;
-    let gateway = Gateway::start(clog.address, &[("breaker-threshold", "0"), ("connect-timeout", "20s")], lag).await;
-    let callers = Callers::of(&gateway.address, 4);
-    let records = callers.perform(Arc::new(plan), numbers, at_a_time).await;
-    drop(callers);
-    report.check("deadlines: met while connecting", met(&records, lag, &[Outcome::NotSent]));
-    let rest = gateway.files_at_rest;
-    let left = leak::until(async || match gateway.files() {
-        files if files <= rest => Ok(()),
-        files => Err(format!("{files} open files, {rest} at rest")),
-    });
-    report.check("deadlines: no attempt to connect is left", left.await.map(|took| format!("after {took:.0?}")));
-    leak::ends_well("deadlines while connecting", gateway, report).await;
+    // The system takes its connections; nobody speaks on them.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stages = [
+        ("connecting", format!("http://{}", clog.address)),
+        ("greeting in TLS", format!("https://{}", mute.local_addr().unwrap())),
+    ];
+    for (stage, upstream) in stages {
+        lag.reset();
+        let flags = [("breaker-threshold", "0"), ("connect-timeout", "20s")];
+        let gateway = Gateway::start_before(&upstream, &flags, lag).await;
+        let callers = Callers::of(&gateway.address, 4);
+        let records = callers.perform(Arc::new(plan), numbers.clone(), at_a_time).await;
+        drop(callers);
+        report.check(&format!("deadlines: met while {stage}"), met(&records, lag, &[Outcome::NotSent]));
+        let rest = gateway.files_at_rest;
+        let left = leak::until(async || match gateway.files() {
+            files if files <= rest => Ok(()),
+            files => Err(format!("{files} open files, {rest} at rest")),
+        });
+        let left = left.await.map(|took| format!("after {took:.0?}"));
+        report.check(&format!("deadlines: no attempt is left after {stage}"), left);
+        leak::ends_well(&format!("deadlines while {stage}"), gateway, report).await;
+    }
 }
 
 /// Every call was told in time that its deadline passed.

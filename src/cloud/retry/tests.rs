@@ -143,6 +143,17 @@ async fn the_loop_gives_the_last_error_back() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_was_not_made_hides_no_answer() {
+    for kept in [Error::CircuitOpen(Duration::from_secs(1)), Error::Paced(Duration::from_secs(1))] {
+        let outcomes = vec![Err(refused(503, "", None)), Err(kept)];
+        let budget = Budget::new(Instant::now());
+        let (result, attempts, _) = run_over(outcomes, 3, Duration::from_secs(30), &budget).await;
+        assert!(matches!(result, Err(Error::Refused(_))));
+        assert_eq!(attempts, 2);
+    }
+}
+
+#[tokio::test]
 async fn the_loop_never_sleeps_past_the_deadline() {
     let outcomes = vec![Err(refused(503, "", Some(10)))];
     let (result, attempts, slept) = run_over(outcomes, 3, Duration::from_secs(9), &Budget::new(Instant::now())).await;
