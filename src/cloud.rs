@@ -57,17 +57,17 @@ pub(crate) struct Settings {
     pub(crate) max_requests_per_second: Option<u32>,
 }
 
-/// A client of the cloud's API.
-#[derive(Debug)]
+/// A client of the cloud's API. Clones share all but their connections' pool.
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     upstream: Upstream,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     place: Place,
     max_attempts: u32,
-    budget: Budget,
-    turns: Option<Turns>,
-    breaker: Breaker,
-    pace: Option<Pace>,
+    budget: Arc<Budget>,
+    turns: Option<Arc<Turns>>,
+    breaker: Arc<Breaker>,
+    pace: Option<Arc<Pace>>,
     metrics: Arc<Metrics>,
 }
 
@@ -89,15 +89,20 @@ impl Client {
     ) -> Self {
         Self {
             upstream,
-            credentials,
+            credentials: Arc::new(credentials),
             place,
             max_attempts: settings.max_attempts,
-            budget: Budget::new(Instant::now()),
-            turns: settings.serialize_certificates.then(Turns::default),
-            breaker: Breaker::new(settings.breaker_threshold),
-            pace: settings.max_requests_per_second.map(Pace::new),
+            budget: Arc::new(Budget::new(Instant::now())),
+            turns: settings.serialize_certificates.then(Arc::default),
+            breaker: Arc::new(Breaker::new(settings.breaker_threshold)),
+            pace: settings.max_requests_per_second.map(|most| Arc::new(Pace::new(most))),
             metrics,
         }
+    }
+
+    /// The same client with a pool of its own: connections belong to the thread that opened them.
+    pub(crate) fn with_pool(&self, upstream: Upstream) -> Self {
+        Self { upstream, ..self.clone() }
     }
 
     /// The project that requests without one act on.

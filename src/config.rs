@@ -240,6 +240,7 @@ fn gateway(
         keep_alive_interval: read.duration("keep-alive-interval"),
         keep_alive_timeout: read.duration("keep-alive-timeout"),
     };
+    let workers = read.number("workers", 1..=256);
     let max_connections = read.number("max-connections", 1..=1_000_000);
     let max_concurrency = read.number("max-concurrency", 1..=1_000_000);
     let max_message_size = read.size("max-message-size", 1024..=64 * 1024 * 1024);
@@ -262,6 +263,7 @@ fn gateway(
         listen: listen?,
         admin_listen,
         connection,
+        workers,
         max_connections,
         max_concurrency,
         max_message_size,

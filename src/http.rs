@@ -33,7 +33,7 @@ pub(crate) struct Settings {
 }
 
 /// A connection pool to one upstream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     client: reqwest::Client,
     base: Url,

@@ -3,7 +3,7 @@
 //!
 //! # The life of a call
 //!
-//! 1. [`server`] accepts the connection and speaks HTTP/2; `server::inbound` gives the call its request id, its
+//! 1. [`server`] accepts the connection, in one of its workers, and speaks HTTP/2; `server::inbound` gives the call its request id, its
 //!    deadline and its place under the limit, and answers for whatever breaks underneath.
 //! 2. `service` validates the message (`validate`) and hands it to `cloud`.
 //! 3. `cloud` makes verb, path and JSON of it (`cloud::rest`, bound from the .proto at build time), asks `credentials`

@@ -6,18 +6,19 @@ mod connection;
 mod inbound;
 mod listener;
 mod metered;
+mod worker;
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tracing::{info, warn};
+use tracing::info;
 
 pub(crate) use self::connection::Limits;
 pub use self::listener::Address;
-use self::{inbound::Inbound, listener::Listener};
+use self::{inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
     cloud::{self, Client, Place},
     credentials::{self, Credentials},
@@ -34,9 +35,6 @@ use crate::{
 /// Calls that may have begun for each that may be in progress: without a message a call costs little.
 const BEGUN_FOR_A_PLACE: usize = 16;
 
-/// How long a drained gateway waits for peers to close: whoever understands GOAWAY needs a round trip.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// Where and how to serve.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -47,6 +45,7 @@ pub struct Settings {
     /// `None`: no admin port.
     pub(crate) admin_listen: Option<String>,
     pub(crate) connection: Limits,
+    pub(crate) workers: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_concurrency: usize,
     pub(crate) max_message_size: usize,
@@ -64,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// One place for each call whose message is there, in the whole process.
     places: Arc<Semaphore>,
+    /// One for each connection that may be open, in the whole process.
+    connections: Arc<Semaphore>,
     /// Calls that have begun, with or without their message.
     begun: Semaphore,
     max_concurrency: usize,
@@ -88,6 +89,7 @@ impl Shared {
         Self {
             metrics,
             places: Arc::new(Semaphore::new(settings.max_concurrency)),
+            connections: Arc::new(Semaphore::new(settings.max_connections)),
             begun: Semaphore::new(settings.max_concurrency * BEGUN_FOR_A_PLACE),
             max_concurrency: settings.max_concurrency,
             max_message_size: settings.max_message_size,
@@ -103,10 +105,9 @@ impl Shared {
 /// A gateway that listens and does not serve yet.
 #[derive(Debug)]
 pub struct Server {
-    settings: Settings,
-    listener: Listener,
     admin: Option<TcpListener>,
-    inbound: Inbound,
+    address: Address,
+    workers: Vec<Worker>,
     health: HealthReporter,
     shared: Arc<Shared>,
 }
@@ -144,10 +145,10 @@ impl Server {
     /// A port is taken, a socket can't be made, or the upstream's TLS set-up can't be used.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let upstream = Upstream::new(&settings.upstream, Arc::clone(&metrics)).map_err(StartError::Upstream)?;
-        let listener = Listener::bind(&settings.listen)
+        let sockets = Socket::open(&settings.listen, settings.workers)
             .await
             .map_err(|cause| StartError::Listen { address: settings.listen.to_string(), cause })?;
+        let address = sockets.first().map_or_else(|| settings.listen.clone(), Socket::address);
         let admin = match &settings.admin_listen {
             None => None,
             Some(address) => Some(
@@ -157,22 +158,27 @@ impl Server {
             ),
         };
         let shared = Arc::new(Shared::new(metrics, &settings));
+        let pool = || Upstream::new(&settings.upstream, Arc::clone(&shared.metrics)).map_err(StartError::Upstream);
         let cloud = Client::new(
-            upstream,
+            pool()?,
             Credentials::start(settings.credentials.clone()),
             settings.place.clone(),
             settings.cloud,
             Arc::clone(&shared.metrics),
         );
         let health = HealthReporter::new();
-        let service = Certificates::new(cloud, settings.require_instance_ids);
-        let inbound = Inbound::new(routes(service, &health, settings.max_message_size), Arc::clone(&shared));
-        Ok(Self { settings, listener, admin, inbound, health, shared })
+        let worker = |socket| {
+            let service = Certificates::new(cloud.with_pool(pool()?), settings.require_instance_ids);
+            let inbound = Inbound::new(routes(service, &health, settings.max_message_size), Arc::clone(&shared));
+            Ok(Worker::new(socket, inbound, &settings, Arc::clone(&shared)))
+        };
+        let workers = sockets.into_iter().map(worker).collect::<Result<_, _>>()?;
+        Ok(Self { admin, address, workers, health, shared })
     }
 
     /// The address of the gRPC port.
     pub fn address(&self) -> Address {
-        self.listener.address()
+        self.address.clone()
     }
 
     /// The address of the admin port.
@@ -181,26 +187,37 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves, then drains: readiness goes, then new connections, then the calls in progress.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    ///
+    /// A worker can't be started.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let admin_address = self.admin_address();
         let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.shared)));
+        // One worker is at home on the thread that is there already.
+        let mut workers = std::mem::take(&mut self.workers).into_iter();
+        let own = workers.next().map(Worker::listen).transpose()?;
+        let others = workers.enumerate().map(|(at, worker)| worker.spawn(at + 1)).collect::<io::Result<Vec<_>>>()?;
         self.report(ServingStatus::Serving).await;
         self.shared.ready.cancel();
-        info!(address = %self.address(), admin = admin_address.map(tracing::field::display), "serving");
+        info!(address = %self.address, admin = admin_address.map(tracing::field::display), "serving");
 
-        let mut connections = JoinSet::new();
-        self.accept_until(shutdown, &mut connections).await;
-
-        info!(delay = ?self.settings.drain_delay, timeout = ?self.settings.drain_timeout, "draining");
-        self.shared.draining.cancel();
-        self.report(ServingStatus::NotServing).await;
-        self.accept_until(tokio::time::sleep(self.settings.drain_delay), &mut connections).await;
-
-        let Self { settings, listener, inbound, shared, .. } = self;
-        drop(listener);
-        inbound.closing().cancel();
-        drain(connections, &shared, settings.drain_timeout).await;
+        let stop = async {
+            shutdown.await;
+            self.shared.draining.cancel();
+            self.report(ServingStatus::NotServing).await;
+        };
+        let work = async {
+            if let Some(own) = own {
+                own.run().await;
+            }
+            for other in others {
+                other.ended().await;
+            }
+        };
+        tokio::join!(stop, work);
         info!("drained");
+        Ok(())
     }
 
     /// Liveness has no part in a drain: restarting a gateway that drains would cut its calls off.
@@ -208,32 +225,6 @@ impl Server {
         self.health.set_service_status("liveness", ServingStatus::Serving).await;
         for service in ["", SERVICE_NAME, "readiness"] {
             self.health.set_service_status(service, status).await;
-        }
-    }
-
-    async fn accept_until(&self, end: impl Future<Output = ()>, connections: &mut JoinSet<()>) {
-        let mut end = std::pin::pin!(end);
-        loop {
-            tokio::select! {
-                () = &mut end => return,
-                Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok(_) if connections.len() >= self.settings.max_connections => {
-                        self.shared.metrics.connections_refused.inc();
-                    }
-                    Ok(peer) => {
-                        self.shared.metrics.connections_accepted.inc();
-                        let inbound = self.inbound.clone();
-                        let limits = self.settings.connection;
-                        connections.spawn(connection::serve(peer, inbound, limits));
-                    }
-                    Err(fault) => {
-                        warn!(%fault, "can't accept a connection");
-                        // Out of file descriptors, most likely; they come back when connections end.
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-            }
         }
     }
 }
@@ -260,31 +251,4 @@ fn routes(service: Certificates, health: &HealthReporter, max_message_size: usiz
         .add_service(v1.expect("descriptors are generated at build time"))
         .add_service(v1alpha.expect("descriptors are generated at build time"))
         .prepare()
-}
-
-/// Waits for the calls in progress and then for the connections, and ends both when time is up.
-async fn drain(mut connections: JoinSet<()>, shared: &Shared, timeout: Duration) {
-    let end = Instant::now() + timeout;
-    let mut quiet_since = None;
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    while !connections.is_empty() && Instant::now() < end {
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            _ = look.tick() => {
-                // Streams of health and reflection, and peers that never answer GOAWAY, are nobody's call.
-                if shared.calls_in_progress() > 0 {
-                    quiet_since = None;
-                } else if quiet_since.get_or_insert_with(Instant::now).elapsed() >= LINGER {
-                    break;
-                }
-            }
-        }
-    }
-    let left = shared.calls_in_progress();
-    if left > 0 {
-        warn!(calls = left, "time is up for the calls in progress");
-        shared.expired.cancel();
-        let answered = async { while connections.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(LINGER / 2, answered).await;
-    }
 }

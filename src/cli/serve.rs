@@ -19,12 +19,12 @@ pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<()
     let stop = CancellationToken::new();
     let mut serving = std::pin::pin!(server.run(stop.cancelled()));
     tokio::select! {
-        () = &mut serving => return Ok(()),
+        ended = &mut serving => return Ok(ended?),
         name = signals.next() => info!(signal = name, "asked to stop"),
     }
     stop.cancel();
     tokio::select! {
-        () = &mut serving => Ok(()),
+        ended = &mut serving => Ok(ended?),
         name = signals.next() => {
             warn!(signal = name, "asked again: stopping at once");
             Err(Failure::Told)

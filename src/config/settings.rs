@@ -59,6 +59,12 @@ pub const SETTINGS: &[Setting] = &[
     },
     set("token-file", "PATH", None, "A file with the IAM token, for credentials = token; read again when it changes"),
     set("timeout", "DURATION", Some("30s"), "Deadline of calls that bring none, and the most that a call may ask for"),
+    set(
+        "workers",
+        "NUMBER",
+        Some("1"),
+        "Threads that serve, each with a listener and connections to the cloud of its own",
+    ),
     set("max-concurrency", "NUMBER", Some("1024"), "Calls in progress; past it UNAVAILABLE, reason OVERLOADED"),
     set(
         "max-attempts",

@@ -1,8 +1,14 @@
 //! Where the gateway listens: a TCP port or a Unix socket. It knows no HTTP.
 
-use std::{fmt, fs, io, net::SocketAddr, os::unix::fs::FileTypeExt as _, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    net::{self, SocketAddr},
+    os::unix::{self, fs::FileTypeExt as _},
+    path::PathBuf,
+    sync::Arc,
+};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 /// An address to listen on, or to reach a gateway at.
@@ -45,24 +51,40 @@ impl fmt::Display for Address {
 /// A connection from a peer.
 pub(super) type Peer = Either<TcpStream, UnixStream>;
 
-/// An open port or socket.
+/// The queue of connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// An open port or socket, which no runtime knows yet.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(net::TcpListener, SocketAddr),
+    Unix(unix::net::UnixListener, Arc<SocketFile>),
+}
+
+/// An open port or socket whose connections the current runtime accepts.
 #[derive(Debug)]
 pub(super) enum Listener {
-    Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, SocketFile),
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: Arc<SocketFile> },
 }
 
 /// A socket's file, which goes when its listener goes.
 #[derive(Debug)]
 pub(super) struct SocketFile(PathBuf);
 
-impl Listener {
-    pub(super) async fn bind(address: &Address) -> io::Result<Self> {
+impl Socket {
+    /// Opens the address for so many runtimes, a socket each. The system deals a port's connections out to them.
+    pub(super) async fn open(address: &Address, number: usize) -> io::Result<Vec<Self>> {
         match address {
             Address::Tcp(address) => {
-                let listener = TcpListener::bind(address).await?;
-                let address = listener.local_addr()?;
-                Ok(Self::Tcp(listener, address))
+                // Without sharing the port: a port that is in use must not be shared with whoever uses it.
+                let first = TcpListener::bind(address).await?;
+                let address = first.local_addr()?;
+                if number == 1 {
+                    return Ok(vec![Self::Tcp(first.into_std()?, address)]);
+                }
+                drop(first);
+                (0..number).map(|_| Ok(Self::Tcp(shared_port(address)?, address))).collect()
             }
             Address::Unix(path) => {
                 // A killed gateway leaves its socket behind. One that somebody answers on is in use, and a file that is
@@ -73,8 +95,10 @@ impl Listener {
                     }
                     fs::remove_file(path)?;
                 }
-                let listener = UnixListener::bind(path)?;
-                Ok(Self::Unix(listener, SocketFile(path.clone())))
+                let listener = unix::net::UnixListener::bind(path)?;
+                listener.set_nonblocking(true)?;
+                let file = Arc::new(SocketFile(path.clone()));
+                (0..number).map(|_| Ok(Self::Unix(listener.try_clone()?, Arc::clone(&file)))).collect()
             }
         }
     }
@@ -86,15 +110,34 @@ impl Listener {
         }
     }
 
+    /// Has the current runtime accept its connections.
+    pub(super) fn listen(self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Tcp(listener, _) => Listener::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener, file) => Listener::Unix { listener: UnixListener::from_std(listener)?, _file: file },
+        })
+    }
+}
+
+fn shared_port(address: SocketAddr) -> io::Result<net::TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library has it, so that a restart need not wait for old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Peer> {
         match self {
-            Self::Tcp(listener, _) => {
+            Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small: waiting to fill a packet would only delay them.
                 let _ = stream.set_nodelay(true);
                 Ok(Either::Left(stream))
             }
-            Self::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => Ok(Either::Right(listener.accept().await?.0)),
         }
     }
 }
@@ -127,10 +170,20 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let address = Address::Unix(path.clone());
-        let listener = Listener::bind(&address).await.unwrap();
-        assert_eq!(Listener::bind(&address).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(listener);
+        let sockets = Socket::open(&address, 2).await.unwrap();
+        assert_eq!(Socket::open(&address, 1).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(sockets);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_port_is_shared_among_workers_and_with_nobody_else() {
+        let sockets = Socket::open(&Address::Tcp("127.0.0.1:0".into()), 3).await.unwrap();
+        assert_eq!(sockets.len(), 3);
+        let address = sockets[0].address();
+        for number in [1, 2] {
+            assert_eq!(Socket::open(&address, number).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
     }
 
     #[tokio::test]
@@ -138,7 +191,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(Listener::bind(&Address::Unix(path.clone())).await.is_err());
+        assert!(Socket::open(&Address::Unix(path.clone()), 1).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 }

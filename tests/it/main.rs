@@ -22,3 +22,4 @@ mod retry;
 mod support;
 mod turns;
 mod upstream_tls;
+mod workers;

@@ -18,7 +18,7 @@ pub(crate) struct Gateway {
     pub(crate) address: Address,
     pub(crate) admin: SocketAddr,
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<std::io::Result<()>>,
 }
 
 /// A gateway to be.
@@ -56,7 +56,7 @@ impl Gateway {
 
     /// Waits until the gateway has drained.
     pub(crate) async fn drained(&mut self) {
-        soon(&mut self.running).await.unwrap();
+        soon(&mut self.running).await.unwrap().unwrap();
     }
 
     /// Asks the admin port.

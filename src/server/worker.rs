@@ -1,0 +1,149 @@
+//! One worker: a listener of its own, its connections, and their end. It shares the limits with the other workers and
+//! knows no call.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, task::JoinSet, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+
+use super::{
+    Limits, Settings, Shared, connection,
+    inbound::Inbound,
+    listener::{Listener, Socket},
+};
+
+/// How long a drained worker waits for peers to close: whoever understands GOAWAY needs a round trip.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A worker to be, or one at work.
+#[derive(Debug)]
+pub(super) struct Worker<L = Socket> {
+    listener: L,
+    inbound: Inbound,
+    limits: Limits,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+    shared: Arc<Shared>,
+}
+
+/// A worker on a thread of its own. Dropped, it ends at once.
+#[derive(Debug)]
+pub(super) struct Thread {
+    ended: oneshot::Receiver<()>,
+    _alive: DropGuard,
+}
+
+impl Worker {
+    pub(super) fn new(socket: Socket, inbound: Inbound, settings: &Settings, shared: Arc<Shared>) -> Self {
+        Self {
+            listener: socket,
+            inbound,
+            limits: settings.connection,
+            drain_delay: settings.drain_delay,
+            drain_timeout: settings.drain_timeout,
+            shared,
+        }
+    }
+
+    /// Makes the current runtime its home.
+    pub(super) fn listen(self) -> io::Result<Worker<Listener>> {
+        let Self { listener, inbound, limits, drain_delay, drain_timeout, shared } = self;
+        Ok(Worker { listener: listener.listen()?, inbound, limits, drain_delay, drain_timeout, shared })
+    }
+
+    /// Gives it a thread and a runtime.
+    pub(super) fn spawn(self, number: usize) -> io::Result<Thread> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let worker = {
+            let _entered = runtime.enter();
+            self.listen()?
+        };
+        let abandoned = CancellationToken::new();
+        let alive = abandoned.clone().drop_guard();
+        let (tell, ended) = oneshot::channel();
+        std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let _ = runtime.block_on(abandoned.run_until_cancelled(worker.run()));
+            // A file read that hangs must not keep the program alive.
+            runtime.shutdown_background();
+            let _ = tell.send(());
+        })?;
+        Ok(Thread { ended, _alive: alive })
+    }
+}
+
+impl Thread {
+    /// Waits until it has drained.
+    pub(super) async fn ended(self) {
+        let _ = self.ended.await;
+    }
+}
+
+impl Worker<Listener> {
+    /// Serves until the gateway drains, then drains.
+    pub(super) async fn run(self) {
+        let mut connections = JoinSet::new();
+        self.accept_until(self.shared.draining.cancelled(), &mut connections).await;
+        info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
+        self.accept_until(tokio::time::sleep(self.drain_delay), &mut connections).await;
+        let Self { listener, inbound, shared, drain_timeout, .. } = self;
+        drop(listener);
+        inbound.closing().cancel();
+        drain(connections, &shared, drain_timeout).await;
+    }
+
+    async fn accept_until(&self, end: impl Future<Output = ()>, connections: &mut JoinSet<()>) {
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok(peer) => match Arc::clone(&self.shared.connections).try_acquire_owned() {
+                        Err(_) => drop(self.shared.metrics.connections_refused.inc()),
+                        Ok(place) => {
+                            self.shared.metrics.connections_accepted.inc();
+                            let served = connection::serve(peer, self.inbound.clone(), self.limits);
+                            connections.spawn(async move {
+                                served.await;
+                                drop(place);
+                            });
+                        }
+                    },
+                    Err(fault) => {
+                        warn!(%fault, "can't accept a connection");
+                        // Out of file descriptors, most likely; they come back when connections end.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Waits for the calls in progress and then for the connections, and ends both when time is up.
+async fn drain(mut connections: JoinSet<()>, shared: &Shared, timeout: Duration) {
+    let end = Instant::now() + timeout;
+    let mut quiet_since = None;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while !connections.is_empty() && Instant::now() < end {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            _ = look.tick() => {
+                // Streams of health and reflection, and peers that never answer GOAWAY, are nobody's call.
+                if shared.calls_in_progress() > 0 {
+                    quiet_since = None;
+                } else if quiet_since.get_or_insert_with(Instant::now).elapsed() >= LINGER {
+                    break;
+                }
+            }
+        }
+    }
+    let left = shared.calls_in_progress();
+    if left > 0 && !connections.is_empty() {
+        warn!(calls = left, "time is up for the calls in progress");
+        shared.expired.cancel();
+        let answered = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LINGER / 2, answered).await;
+    }
+}
