@@ -22,23 +22,23 @@ use tracing::{debug, warn};
 use self::{
     breaker::{Breaker, Circuit, CircuitOpen},
     pace::{Pace, TooFar},
+    rest::Place,
     retry::{Budget, RuntimeClock},
     turn::{QueueFull, Turns},
 };
 pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
-    error::Error,
+    error::{ClockSkew, Error},
     refusal::{Refusal, Throttle},
-    rest::{METHODS, Operation, Place},
+    rest::{METHODS, Operation},
 };
 use crate::{
     call::Call,
-    credentials::{Credentials, TokenMissing},
+    credentials::{Credentials, Project, Proof, Wire},
     http::{Answer, Failure, Upstream},
     telemetry::Metrics,
 };
 
-static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -47,6 +47,8 @@ static JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How the client treats the cloud, and its own callers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
+    /// `apic` or `apigw`: the segment of paths that tells the API families apart.
+    pub(crate) family: &'static str,
     /// Attempts in all, the first included.
     pub(crate) max_attempts: u32,
     /// Changes of one certificate go one after the other.
@@ -62,7 +64,8 @@ pub(crate) struct Settings {
 pub(crate) struct Client {
     upstream: Upstream,
     credentials: Arc<Credentials>,
-    place: Place,
+    family: &'static str,
+    project: Arc<Project>,
     max_attempts: u32,
     budget: Arc<Budget>,
     turns: Option<Arc<Turns>>,
@@ -82,15 +85,16 @@ pub(crate) struct Done<T> {
 impl Client {
     pub(crate) fn new(
         upstream: Upstream,
-        credentials: Credentials,
-        place: Place,
+        credentials: Arc<Credentials>,
+        project: Project,
         settings: Settings,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             upstream,
-            credentials: Arc::new(credentials),
-            place,
+            credentials,
+            family: settings.family,
+            project: Arc::new(project),
             max_attempts: settings.max_attempts,
             budget: Arc::new(Budget::new(Instant::now())),
             turns: settings.serialize_certificates.then(Arc::default),
@@ -105,9 +109,18 @@ impl Client {
         Self { upstream, ..self.clone() }
     }
 
+    /// Whether requests may leave their project out.
+    pub(crate) fn has_default_project(&self) -> bool {
+        self.project.is_some()
+    }
+
     /// The project that requests without one act on.
-    pub(crate) fn default_project(&self) -> Option<&str> {
-        self.place.default_project.as_deref()
+    ///
+    /// # Errors
+    ///
+    /// Those of a missing credential: IAM may have to be asked.
+    pub(crate) async fn default_project(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
+        self.project.id(&self.credentials, call).await.map_err(Error::Unauthorized)
     }
 
     /// Performs one operation. Dropping the future gives the request up, and its connection with it.
@@ -115,8 +128,14 @@ impl Client {
     /// # Errors
     ///
     /// Every [`Error`]: what the cloud refused, what kept the request from the cloud, what happened to its answer.
-    pub(crate) async fn call<O: Operation>(&self, request: &O, call: &Call) -> Result<Done<O::Response>, Error> {
-        let form = rest::form(request, &self.place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
+    pub(crate) async fn call<O: Operation>(
+        &self,
+        request: &O,
+        default_project: Option<&str>,
+        call: &Call,
+    ) -> Result<Done<O::Response>, Error> {
+        let place = Place { family: self.family, default_project };
+        let form = rest::form(request, place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
         // Held over pauses too: whoever waits for the certificate would only meet the same answer.
         let _turn = match (&self.turns, form.changes()) {
             (Some(turns), Some(certificate)) => {
@@ -137,10 +156,11 @@ impl Client {
     /// One attempt, freshly authorized. A held token that the cloud refuses and that has been replaced by now (they die
     /// early when permissions change) earns one more exchange.
     async fn attempt<O: Operation>(&self, form: &rest::Form, call: &Call) -> Result<Done<O::Response>, Error> {
-        let mut token = self.credentials.token(call).map_err(|TokenMissing| Error::TokenMissing)?;
+        let project = form.project();
+        let mut proof = self.credentials.proof(call, project).await.map_err(Error::Unauthorized)?;
         let mut fresh = false;
         loop {
-            let result = self.exchange::<O>(form, token.clone(), call).await;
+            let result = self.exchange::<O>(form, &proof, call).await;
             let Err(Error::Refused(refusal)) = result else { return result };
             if refusal.processed() != Processed::Unknown {
                 call.progress.settled();
@@ -148,9 +168,9 @@ impl Client {
             if refusal.kind() != Kind::Unauthenticated {
                 return Err(Error::Refused(refusal));
             }
-            match self.credentials.replacement(&token).await {
-                Some(newer) if !fresh => token = newer,
-                _ => return Err(self.blame(refusal)),
+            match self.credentials.replacement(&proof, project).await {
+                Some(newer) if !fresh => proof = newer,
+                _ => return Err(self.blame(refusal, &proof)),
             }
             fresh = true;
         }
@@ -160,7 +180,7 @@ impl Client {
     async fn exchange<O: Operation>(
         &self,
         form: &rest::Form,
-        token: HeaderValue,
+        proof: &Proof,
         call: &Call,
     ) -> Result<Done<O::Response>, Error> {
         if let Some(pace) = &self.pace {
@@ -172,8 +192,20 @@ impl Client {
         if was_probe {
             self.metrics.circuit.set(Circuit::HalfOpen as i64);
         }
-        let headers = headers(token, form.body.is_some(), call);
-        let answer = self.upstream.exchange(O::VERB, &form.path, headers, form.body.clone(), &call.progress).await;
+        let mut headers = headers(form.body.is_some());
+        let path = self.upstream.wire_path(&form.path);
+        let verb = O::VERB;
+        let wire = Wire {
+            verb: verb.as_str(),
+            authority: self.upstream.authority(),
+            path: &path,
+            query: "",
+            body: form.body.as_deref().unwrap_or_default(),
+        };
+        proof.authorize(&mut headers, wire, form.project(), SystemTime::now());
+        // Added when it is signed: what proxies may change on the way is no part of a signature.
+        add_ids(&mut headers, call);
+        let answer = self.upstream.exchange(verb, &path, headers, form.body.clone(), &call.progress).await;
         let failed = match &answer {
             Ok(answer) => matches!(answer.status.as_u16(), 502..=504),
             Err(_) => true,
@@ -196,18 +228,29 @@ impl Client {
     }
 
     /// Whose fault a refused credential is.
-    fn blame(&self, refusal: Box<Refusal>) -> Error {
-        if self.credentials.are_ours() { Error::CredentialsRefused(refusal) } else { Error::Refused(refusal) }
+    fn blame(&self, refusal: Box<Refusal>, proof: &Proof) -> Error {
+        if !self.credentials.are_ours() {
+            return Error::Refused(refusal);
+        }
+        let date = refusal.date.filter(|_| proof.is_signature());
+        let skew = date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
+        warn!(code = refusal.code, message = refusal.message, ?skew, "the cloud refuses the gateway's credentials");
+        Error::CredentialsRefused(refusal, skew)
     }
 }
 
-/// All that goes upstream besides the body.
-fn headers(token: HeaderValue, has_body: bool, call: &Call) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
+/// What goes upstream besides the body, the authorization and the ids.
+fn headers(has_body: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
     headers.insert(header::ACCEPT, JSON.clone());
     if has_body {
         headers.insert(header::CONTENT_TYPE, JSON.clone());
     }
+    headers
+}
+
+/// What ties a request to its call.
+fn add_ids(headers: &mut HeaderMap, call: &Call) {
     headers.insert(X_REQUEST_ID.clone(), call.request_id.clone());
     if let Some(parent) = &call.trace.parent {
         headers.insert(TRACEPARENT.clone(), parent.clone());
@@ -215,8 +258,6 @@ fn headers(token: HeaderValue, has_body: bool, call: &Call) -> HeaderMap {
     if let Some(state) = &call.trace.state {
         headers.insert(TRACESTATE.clone(), state.clone());
     }
-    headers.insert(X_AUTH_TOKEN.clone(), token);
-    headers
 }
 
 /// Success is the one status that the operation documents.
@@ -240,7 +281,11 @@ pub(crate) fn read<O: Operation>(answer: &Answer) -> Result<Done<O::Response>, E
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| retry_after(text, SystemTime::now()));
-    Err(Error::Refused(Box::new(Refusal::read(status.as_u16(), request_id, retry_after, &answer.body))))
+    let mut refusal = Refusal::read(status.as_u16(), request_id, retry_after, &answer.body);
+    if status == StatusCode::UNAUTHORIZED {
+        refusal.date = text(&header::DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
+    }
+    Err(Error::Refused(Box::new(refusal)))
 }
 
 /// `Retry-After` as a pause: seconds, or the time until a date.

@@ -1,20 +1,23 @@
 //! Flags, environment and file become a [`Config`] that can't be wrong; every fault is found before anything starts. It
 //! opens no socket, and its faults name keys, never values.
 
+mod credentials;
 mod read;
+mod region;
 mod settings;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::Url;
 
-use self::read::Reader;
 pub(crate) use self::read::parse_duration;
 pub use self::settings::{SETTINGS, Setting};
+use self::{
+    credentials::Credentials,
+    read::{Read, Reader},
+};
 use crate::{
-    cloud::{self, Place},
-    credentials::{self, parse_token},
-    http,
+    cloud, http,
     server::{self, Address},
     telemetry::LogFormat,
     validate::is_safe_segment,
@@ -29,6 +32,8 @@ pub struct Config {
     pub(crate) log_level: String,
     /// What `check` shows: each setting with where it came from.
     given: Vec<(&'static Setting, Option<Given>)>,
+    /// What else `check` says: what was decided for whoever left it open.
+    notes: Vec<String>,
 }
 
 /// Where a value was given.
@@ -105,9 +110,8 @@ impl Config {
         if default_project.as_deref().is_some_and(|id| !is_safe_segment(id)) {
             read.fault("project-id", "must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~");
         }
-        let credentials = credentials(&mut read);
-        let place = Place { family, default_project };
-        let gateway = gateway(&mut read, upstream, credentials, place);
+        let credentials = credentials::read(&mut read, upstream.as_ref(), default_project);
+        let gateway = gateway(&mut read, upstream, credentials, family);
         let log_format = match read.one_of("log-format", &["text", "json"]) {
             Some("text") => LogFormat::Text,
             Some(_) => LogFormat::Json,
@@ -117,9 +121,9 @@ impl Config {
         if log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
             read.fault("log-level", "must be error, warn, info, debug, trace, or a filter of them");
         }
-        let (given, faults) = read.finish();
+        let Read { given, notes, faults } = read.finish();
         match gateway {
-            Some(gateway) if faults.is_empty() => Ok(Self { gateway, log_format, log_level, given }),
+            Some(gateway) if faults.is_empty() => Ok(Self { gateway, log_format, log_level, given, notes }),
             _ => Err(Faults(faults)),
         }
     }
@@ -149,34 +153,34 @@ impl Config {
                 }
             }
         };
-        self.given.iter().map(|setting| line(setting) + "\n").collect()
+        let notes = self.notes.iter().map(|note| format!("# {note}\n"));
+        self.given.iter().map(|setting| line(setting) + "\n").chain(notes).collect()
     }
 }
 
 /// The base URL: `upstream`, or the host that `region` gives.
 fn upstream(read: &mut Reader<'_>, family: &str) -> Option<Url> {
     let region = read.text("region");
-    if region.as_deref().is_some_and(|region| !is_region(region)) {
+    if region.as_deref().is_some_and(|region| !region::is_one(region)) {
         read.fault("region", "must be the id of a region, as in cn-north-4");
         return None;
     }
+    let service = if family == "apigw" { "apig" } else { "roma" };
     match (read.text("upstream"), region) {
         (Some(text), _) => read.check("upstream", base_url(&text)),
         (None, Some(region)) => {
-            let service = if family == "apigw" { "apig" } else { "roma" };
-            let host = if region == "eu-west-101" { "myhuaweicloud.eu" } else { "myhuaweicloud.com" };
-            read.check("region", base_url(&format!("https://{service}.{region}.{host}")))
+            // Where the SDK was told of another endpoint, so are we: of several, the first.
+            let variable = format!("HUAWEICLOUD_SDK_REGION_{service}_{region}").to_ascii_uppercase().replace('-', "_");
+            let usual = || region::host(service, &region);
+            let given = read.foreign(&variable).filter(|_| read.text("credentials").as_deref() == Some("auto"));
+            let given = given.and_then(|text| text.split(',').next().map(|first| first.trim().to_owned()));
+            read.check("region", base_url(&given.unwrap_or_else(usual)))
         }
         (None, None) => {
             read.fault("upstream", "is required, or region");
             None
         }
     }
-}
-
-fn is_region(text: &str) -> bool {
-    (1..=40).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 fn base_url(text: &str) -> Result<Url, &'static str> {
@@ -193,36 +197,11 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-fn credentials(read: &mut Reader<'_>) -> Option<credentials::Settings> {
-    let kind = read.one_of("credentials", &["passthrough", "token"])?;
-    let token = read.text("token");
-    let file = read.text("token-file").map(PathBuf::from);
-    match (kind, token, file) {
-        ("passthrough", None, None) => Some(credentials::Settings::Passthrough),
-        ("passthrough", ..) => {
-            read.fault("credentials", "is passthrough, but a token is given: set it to token, or take the token away");
-            None
-        }
-        (_, Some(_), Some(_)) => {
-            read.fault("token-file", "and token are both given; one is enough");
-            None
-        }
-        (_, Some(token), None) => read.check("token", parse_token(&token)).map(credentials::Settings::Token),
-        (_, None, Some(path)) => read
-            .check("token-file", credentials::read_token(&path))
-            .map(|token| credentials::Settings::TokenFile(path, token)),
-        (_, None, None) => {
-            read.fault("credentials", "is token, but neither APIG_GATEWAY_TOKEN nor token-file is given");
-            None
-        }
-    }
-}
-
 fn gateway(
     read: &mut Reader<'_>,
     upstream: Option<http::Settings>,
-    credentials: Option<credentials::Settings>,
-    place: Place,
+    credentials: Option<Credentials>,
+    family: &'static str,
 ) -> Option<server::Settings> {
     let listen = read.text("listen").unwrap_or_default();
     let listen = read.check("listen", Address::parse(&listen));
@@ -246,6 +225,7 @@ fn gateway(
     let max_message_size = read.size("max-message-size", 1024..=64 * 1024 * 1024);
     let max_buffered_bytes = read.size("max-buffered-bytes", 64 * 1024..=64 * 1024 * 1024 * 1024);
     let cloud = cloud::Settings {
+        family,
         max_attempts: read.number("max-attempts", 1..=10),
         serialize_certificates: read.is_on("serialize-certificates"),
         breaker_threshold: read.number("breaker-threshold", 0..=1_000_000),
@@ -256,10 +236,11 @@ fn gateway(
     let drain_timeout = read.duration("drain-timeout");
     let require_instance_ids = read.is_on("require-instance-ids");
     // Only here, so that every setting has been read and its faults noted.
+    let Credentials { settings: credentials, project } = credentials?;
     Some(server::Settings {
         upstream: upstream?,
-        credentials: credentials?,
-        place,
+        credentials,
+        project,
         listen: listen?,
         admin_listen,
         connection,

@@ -37,6 +37,8 @@ pub(crate) struct Settings {
 pub(crate) struct Upstream {
     client: reqwest::Client,
     base: Url,
+    /// Host and port as the `Host` header has them.
+    authority: String,
     metrics: Arc<Metrics>,
 }
 
@@ -45,7 +47,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// Of an error, what could be read; else empty.
+    /// What could be read of it, where it was.
     pub(crate) body: Bytes,
 }
 
@@ -91,10 +93,49 @@ impl Upstream {
             builder = builder.tls_certs_merge(roots);
         }
         let client = builder.build().map_err(|fault| chain(&fault))?;
-        Ok(Self { client, base: settings.base.clone(), metrics })
+        let host = settings.base.host_str().unwrap_or_default();
+        // A default port is in neither.
+        let authority = settings.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Ok(Self { client, base: settings.base.clone(), authority, metrics })
     }
 
-    /// Sends one request and waits for its answer. `path` starts with a slash and holds nothing that needs encoding.
+    /// Host and port as the `Host` header has them.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The path on the wire of a path of the API.
+    pub(crate) fn wire_path(&self, path: &str) -> String {
+        format!("{}{path}", self.base.path().trim_end_matches('/'))
+    }
+
+    /// One exchange of the gateway's own, such as a token's: its answer is read up to [`MOST_BODY`], whatever its status.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer; the text names no secret and no URL.
+    pub(crate) async fn fetch(
+        &self,
+        verb: Method,
+        path: &str,
+        query: &str,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+    ) -> Result<Answer, String> {
+        let mut url = self.base.clone();
+        url.set_path(&self.wire_path(path));
+        url.set_query(Some(query).filter(|query| !query.is_empty()));
+        let mut request = reqwest::Request::new(verb, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = body.map(Into::into);
+        match self.client.execute(request).await {
+            Ok(response) => Ok(read(response, true).await),
+            Err(fault) => Err(chain(&fault.without_url())),
+        }
+    }
+
+    /// Sends one request and waits for its answer. `path` is one of [`wire_path`](Self::wire_path) and holds nothing that
+    /// needs encoding.
     ///
     /// # Errors
     ///
@@ -112,9 +153,8 @@ impl Upstream {
         tokio::task::yield_now().await;
         let started = Instant::now();
         let mut url = self.base.clone();
-        let full = format!("{}{path}", self.base.path().trim_end_matches('/'));
-        url.set_path(&full);
-        if url.path() != full {
+        url.set_path(path);
+        if url.path() != path {
             return Err(Failure::NotSent("the path would change on its way".into()));
         }
         let mut request = reqwest::Request::new(verb.clone(), url);
@@ -128,7 +168,7 @@ impl Upstream {
         let label = result.as_ref().ok().map(reqwest::Response::status);
         self.metrics.upstream(&verb, label, started.elapsed());
         match result {
-            Ok(response) => Ok(read(response).await),
+            Ok(response) => Ok(read(response, false).await),
             Err(fault) if !progress.is_unknown() => Err(Failure::NotSent(chain(&fault.without_url()))),
             Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(chain(&fault.without_url()))),
             Err(fault) => Err(Failure::Lost(chain(&fault.without_url()))),
@@ -136,12 +176,13 @@ impl Upstream {
     }
 }
 
-/// Reads an answer. A body that breaks off, or never ends, does not take the status away.
-async fn read(mut response: reqwest::Response) -> Answer {
+/// Reads an answer: its body if it is an error's, or if it is wanted anyhow. A body that breaks off, or never ends, does
+/// not take the status away.
+async fn read(mut response: reqwest::Response, wants_body: bool) -> Answer {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
     let mut body = Vec::new();
-    if status.is_client_error() || status.is_server_error() {
+    if wants_body || status.is_client_error() || status.is_server_error() {
         while let Ok(Some(chunk)) = response.chunk().await {
             let room = MOST_BODY - body.len();
             body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));

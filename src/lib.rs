@@ -24,6 +24,7 @@ mod http;
 pub mod pb;
 #[doc(hidden)]
 pub mod pure;
+mod secret;
 pub mod server;
 mod service;
 mod status;

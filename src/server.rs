@@ -20,8 +20,8 @@ pub(crate) use self::connection::Limits;
 pub use self::listener::Address;
 use self::{inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
-    cloud::{self, Client, Place},
-    credentials::{self, Credentials},
+    cloud::{self, Client},
+    credentials::{self, Credentials, Project},
     held::Buffers,
     http::{self, Upstream},
     pb::{
@@ -40,7 +40,7 @@ const BEGUN_FOR_A_PLACE: usize = 16;
 pub struct Settings {
     pub(crate) upstream: http::Settings,
     pub(crate) credentials: credentials::Settings,
-    pub(crate) place: Place,
+    pub(crate) project: credentials::ProjectSettings,
     pub(crate) listen: Address,
     /// `None`: no admin port.
     pub(crate) admin_listen: Option<String>,
@@ -109,6 +109,7 @@ pub struct Server {
     address: Address,
     workers: Vec<Worker>,
     health: HealthReporter,
+    credentials: Arc<Credentials>,
     shared: Arc<Shared>,
 }
 
@@ -159,13 +160,11 @@ impl Server {
         };
         let shared = Arc::new(Shared::new(metrics, &settings));
         let pool = || Upstream::new(&settings.upstream, Arc::clone(&shared.metrics)).map_err(StartError::Upstream);
-        let cloud = Client::new(
-            pool()?,
-            Credentials::start(settings.credentials.clone()),
-            settings.place.clone(),
-            settings.cloud,
-            Arc::clone(&shared.metrics),
-        );
+        let credentials = Credentials::start(settings.credentials.clone(), &shared.metrics);
+        let credentials = Arc::new(credentials.map_err(StartError::Upstream)?);
+        let project = Project::new(&settings.project, &shared.metrics).map_err(StartError::Upstream)?;
+        let metrics = Arc::clone(&shared.metrics);
+        let cloud = Client::new(pool()?, Arc::clone(&credentials), project, settings.cloud, metrics);
         let health = HealthReporter::new();
         let worker = |socket| {
             let service = Certificates::new(cloud.with_pool(pool()?), settings.require_instance_ids);
@@ -173,7 +172,7 @@ impl Server {
             Ok(Worker::new(socket, inbound, &settings, Arc::clone(&shared)))
         };
         let workers = sockets.into_iter().map(worker).collect::<Result<_, _>>()?;
-        Ok(Self { admin, address, workers, health, shared })
+        Ok(Self { admin, address, workers, health, credentials, shared })
     }
 
     /// The address of the gRPC port.
@@ -198,12 +197,21 @@ impl Server {
         let mut workers = std::mem::take(&mut self.workers).into_iter();
         let own = workers.next().map(Worker::listen).transpose()?;
         let others = workers.enumerate().map(|(at, worker)| worker.spawn(at + 1)).collect::<io::Result<Vec<_>>>()?;
-        self.report(ServingStatus::Serving).await;
-        self.shared.ready.cancel();
+        // Alive, and not ready before it has what it needs to serve a call.
+        self.report(ServingStatus::NotServing).await;
         info!(address = %self.address, admin = admin_address.map(tracing::field::display), "serving");
 
         let stop = async {
-            shutdown.await;
+            let ready = async {
+                self.credentials.ready().await;
+                self.report(ServingStatus::Serving).await;
+                self.shared.ready.cancel();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = shutdown => {}
+                () = ready => {}
+            }
             self.shared.draining.cancel();
             self.report(ServingStatus::NotServing).await;
         };

@@ -24,7 +24,7 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     pub(crate) fn new(cloud: Client, require_instance_ids: bool) -> Self {
-        let rules = Rules { has_default_project: cloud.default_project().is_some(), require_instance_ids };
+        let rules = Rules { has_default_project: cloud.has_default_project(), require_instance_ids };
         Self { cloud, rules }
     }
 
@@ -40,18 +40,24 @@ impl Certificates {
             return Err(status::buffers_full(most));
         }
         let mut names = request.names();
-        if names.project_id.is_empty() {
-            names.project_id = self.cloud.default_project().unwrap_or_default();
-        }
         let violations = request.violations(self.rules);
         if violations.total > 0 {
             return Err(status::invalid_request(&violations));
+        }
+        let default = if names.project_id.is_empty() {
+            self.cloud.default_project(&call).await.map_err(|error| status::from_cloud(&error, names))?
+        } else {
+            None
+        };
+        if let Some(project) = &default {
+            names.project_id = project;
         }
         // Only now: what has not been validated could be a megabyte of anything.
         let span = Span::current();
         span.record("project_id", names.project_id);
         span.record("certificate_id", names.certificate_id);
-        let done = self.cloud.call(&request, &call).await.map_err(|error| status::from_cloud(&error, names))?;
+        let done = self.cloud.call(&request, default.as_deref(), &call).await;
+        let done = done.map_err(|error| status::from_cloud(&error, names))?;
         let mut response = Response::new(done.response);
         if let Some(id) = done.request_id.and_then(|id| id.parse().ok()) {
             response.metadata_mut().insert("apig-request-id", id);

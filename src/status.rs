@@ -18,9 +18,7 @@ pub(crate) use self::own::{
     buffers_full, deadline_exceeded, invalid_request, malformed_timeout, message_too_large, overloaded, panicked,
     shutting_down, unimplemented, unreadable_message,
 };
-use self::own::{
-    circuit_open, garbled, lost, paced, queue_full, redirected, token_missing, unexpected, unreachable, unsafe_request,
-};
+use self::own::{circuit_open, garbled, lost, paced, queue_full, redirected, unexpected, unreachable, unsafe_request};
 use crate::{
     cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
     validate::Names,
@@ -57,8 +55,8 @@ pub(crate) fn code(kind: Kind) -> Code {
 pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
     let mut status = match error {
         Error::Refused(refusal) => refused(refusal, names),
-        Error::CredentialsRefused(refusal) => own::credentials_refused(refusal),
-        Error::TokenMissing => token_missing(),
+        Error::CredentialsRefused(refusal, skew) => own::credentials_refused(refusal, *skew),
+        Error::Unauthorized(missing) => own::unauthorized(missing, names.project_id),
         Error::CircuitOpen(wait) => circuit_open(*wait),
         Error::Paced(wait) => paced(*wait),
         Error::QueueFull => queue_full(),

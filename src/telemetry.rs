@@ -66,6 +66,27 @@ struct UpstreamLabels {
     http_response_status_code: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RenewalLabels {
+    identity: String,
+    /// `fetched` or `failed`.
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IdentityLabels {
+    identity: String,
+}
+
+/// What is counted of one credential that is fetched anew in time.
+#[derive(Debug, Clone)]
+pub(crate) struct Renewals {
+    pub(crate) fetched: Counter,
+    pub(crate) failed: Counter,
+    /// When what was fetched last ends, in seconds since 1970.
+    pub(crate) expiry: Gauge,
+}
+
 /// All that the gateway counts. Names follow OpenTelemetry's semantic conventions where those have one.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -86,6 +107,8 @@ pub(crate) struct Metrics {
     pub(crate) retries: Counter,
     /// The circuit to the upstream: 0 closed, 1 half open, 2 open.
     pub(crate) circuit: Gauge,
+    renewals: Family<RenewalLabels, Counter>,
+    expiries: Family<IdentityLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -102,6 +125,8 @@ impl Default for Metrics {
             panics: Counter::default(),
             retries: Counter::default(),
             circuit: Gauge::default(),
+            renewals: Family::default(),
+            expiries: Family::default(),
         };
         metrics.registered()
     }
@@ -141,7 +166,29 @@ impl Metrics {
             "The circuit to the upstream: 0 closed, 1 half open, 2 open",
             self.circuit.clone(),
         );
+        registry.register(
+            "apig_gateway_credential_renewals",
+            "Credentials that were fetched, and fetches that failed",
+            self.renewals.clone(),
+        );
+        registry.register_with_unit(
+            "apig_gateway_credential_expiry_timestamp",
+            "When the credential that was fetched last ends, since 1970",
+            Unit::Seconds,
+            self.expiries.clone(),
+        );
         self
+    }
+
+    /// What is counted of the credential of one identity, by its name in the configuration.
+    pub(crate) fn credential(&self, identity: &str) -> Renewals {
+        let renewals = |result| {
+            let labels = RenewalLabels { identity: identity.to_owned(), result };
+            self.renewals.get_or_create(&labels).clone()
+        };
+        let labels = IdentityLabels { identity: identity.to_owned() };
+        let expiry = self.expiries.get_or_create(&labels).clone();
+        Renewals { fetched: renewals("fetched"), failed: renewals("failed"), expiry }
     }
 
     /// Counts a call that is over.

@@ -1,10 +1,32 @@
 //! Why a call to the cloud failed, as far as it matters to what the caller is told and whether a repeat is safe.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
 use super::refusal::Refusal;
+use crate::credentials::Missing;
+
+/// How far this machine's clock is from the cloud's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClockSkew {
+    pub(crate) by: Duration,
+    /// Ahead of the cloud's, or behind it.
+    pub(crate) is_ahead: bool,
+}
+
+impl ClockSkew {
+    /// Less is the time that an answer takes, and no fault: the cloud allows a quarter of an hour.
+    const WORTH_TELLING: Duration = Duration::from_secs(60);
+
+    pub(crate) fn between(ours: SystemTime, clouds: SystemTime) -> Option<Self> {
+        let (by, is_ahead) = match ours.duration_since(clouds) {
+            Ok(by) => (by, true),
+            Err(other) => (other.duration(), false),
+        };
+        (by >= Self::WORTH_TELLING).then_some(Self { by, is_ahead })
+    }
+}
 
 /// A call that did not end with the cloud's documented success.
 #[derive(Debug)]
@@ -12,15 +34,15 @@ pub(crate) enum Error {
     /// The cloud said no.
     Refused(Box<Refusal>),
     /// The cloud said no to a credential that this gateway holds: the operator's to mend.
-    CredentialsRefused(Box<Refusal>),
+    CredentialsRefused(Box<Refusal>, Option<ClockSkew>),
     /// The upstream is down, and requests fail fast until this is over. Nothing was sent.
     CircuitOpen(Duration),
     /// The limit on requests a second leaves no moment before the deadline; the next one is after this. Nothing was sent.
     Paced(Duration),
     /// Too many calls wait for the same certificate. Nothing was sent.
     QueueFull,
-    /// The caller must bring a token and brought none. Nothing was sent.
-    TokenMissing,
+    /// There is no credential to call the cloud with. Nothing was sent.
+    Unauthorized(Missing),
     /// No connection: nothing was sent.
     Unreachable(String),
     /// The connection broke after the request had left: the outcome is unknown.
@@ -39,12 +61,12 @@ impl Error {
     /// The cloud's id for the request, if it answered with one.
     pub(crate) fn request_id(&self) -> Option<&str> {
         match self {
-            Self::Refused(refusal) | Self::CredentialsRefused(refusal) => refusal.request_id.as_deref(),
+            Self::Refused(refusal) | Self::CredentialsRefused(refusal, _) => refusal.request_id.as_deref(),
             Self::Redirected { request_id, .. } | Self::Unexpected { request_id, .. } => request_id.as_deref(),
             Self::CircuitOpen(_)
             | Self::Paced(_)
             | Self::QueueFull
-            | Self::TokenMissing
+            | Self::Unauthorized(_)
             | Self::Unreachable(_)
             | Self::ConnectionLost(_)
             | Self::Garbled(_)

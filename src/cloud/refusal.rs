@@ -1,7 +1,10 @@
 //! An answer that is not success becomes a [`Refusal`]: kind, error code, message, ids. Every shape of body that the
 //! cloud's SDKs accept is read, and any other body still gives the kind from the HTTP status. It knows no gRPC.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Map, Value};
 
@@ -29,6 +32,8 @@ pub(crate) struct Refusal {
     pub(crate) encoded_authorization_message: Option<String>,
     /// How long the cloud asks to wait.
     pub(crate) retry_after: Option<Duration>,
+    /// The cloud's clock, where a signature's date may be what is wrong.
+    pub(crate) date: Option<SystemTime>,
 }
 
 impl Refusal {
@@ -48,6 +53,7 @@ impl Refusal {
             request_id: request_id.or(found.request_id),
             encoded_authorization_message: found.encoded_authorization_message,
             retry_after: retry_after.map(|wait| wait.min(LONGEST_WAIT)),
+            date: None,
         }
     }
 

@@ -1,6 +1,8 @@
 //! A message and its binding become verb, path and JSON body. The bindings are generated from the .proto, so no
 //! operation's path or fields are written here; and nothing here sends anything.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::{Method as Verb, StatusCode};
 
@@ -36,12 +38,12 @@ pub(crate) enum Segment<'a> {
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 
 /// What fills the places of a path that the request leaves open.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
     /// `apic` or `apigw`.
     pub(crate) family: &'static str,
     /// For requests without a `project_id`.
-    pub(crate) default_project: Option<String>,
+    pub(crate) default_project: Option<&'a str>,
 }
 
 /// A request's REST form.
@@ -53,12 +55,19 @@ pub(crate) struct Form {
     pub(crate) body: Option<Bytes>,
     /// Where the path's part up to the certificate ends, if the operation changes one.
     certificate_ends: Option<usize>,
+    /// Where the project's id is in the path.
+    project: Range<usize>,
 }
 
 impl Form {
     /// The certificate that the operation changes: its path, which names the project too.
     pub(crate) fn changes(&self) -> Option<&str> {
         self.path.get(..self.certificate_ends?)
+    }
+
+    /// The project that it acts on.
+    pub(crate) fn project(&self) -> Option<&str> {
+        self.path.get(self.project.clone()).filter(|id| !id.is_empty())
     }
 }
 
@@ -71,16 +80,17 @@ pub(crate) struct UnsafeSegment(pub(crate) &'static str);
 /// # Errors
 ///
 /// [`UnsafeSegment`] names the field whose value can't be a path segment.
-pub(crate) fn form<O: Operation>(request: &O, place: &Place) -> Result<Form, UnsafeSegment> {
+pub(crate) fn form<O: Operation>(request: &O, place: Place<'_>) -> Result<Form, UnsafeSegment> {
     let mut path = String::with_capacity(160);
     let mut certificate_ends = None;
+    let mut project = 0..0;
     for segment in request.path() {
         path.push('/');
         path.push_str(match segment {
             Segment::Literal(text) => text,
             Segment::Family => place.family,
             Segment::Field { name, value } => {
-                let value = match &place.default_project {
+                let value = match place.default_project {
                     Some(project) if value.is_empty() && name == "project_id" => project,
                     _ => value,
                 };
@@ -90,6 +100,10 @@ pub(crate) fn form<O: Operation>(request: &O, place: &Place) -> Result<Form, Uns
                 value
             }
         });
+        if let Segment::Field { name: "project_id", .. } = segment {
+            let start = path.rfind('/').map_or(0, |slash| slash + 1);
+            project = start..path.len();
+        }
         if matches!(segment, Segment::Field { name: "certificate_id", .. }) && O::VERB != Verb::GET {
             certificate_ends = Some(path.len());
         }
@@ -98,7 +112,7 @@ pub(crate) fn form<O: Operation>(request: &O, place: &Place) -> Result<Form, Uns
         let json = serde_json::to_vec(request).expect("messages hold strings, booleans and numbers, and no maps");
         Bytes::from(json)
     });
-    Ok(Form { path, body, certificate_ends })
+    Ok(Form { path, body, certificate_ends, project })
 }
 
 #[cfg(test)]
@@ -108,8 +122,8 @@ mod tests {
 
     use super::*;
 
-    fn place() -> Place {
-        Place { family: "apic", default_project: Some("default".into()) }
+    fn place() -> Place<'static> {
+        Place { family: "apic", default_project: Some("default") }
     }
 
     fn documented() -> pb::AttachDomainsRequest {
@@ -129,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_documented_example_has_the_documented_form() {
-        let form = form(&documented(), &place()).unwrap();
+        let form = form(&documented(), place()).unwrap();
         assert_eq!(
             form.path,
             "/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67/domains/attach"
@@ -145,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_change_names_its_certificate() {
-        let form = form(&documented(), &place()).unwrap();
+        let form = form(&documented(), place()).unwrap();
         assert_eq!(
             form.changes(),
             Some("/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67")
@@ -155,14 +169,14 @@ mod tests {
     #[test]
     fn the_dedicated_gateway_has_its_own_segment_and_an_open_project_takes_the_default() {
         let request = pb::AttachDomainsRequest { project_id: String::new(), ..documented() };
-        let form = form(&request, &Place { family: "apigw", ..place() }).unwrap();
+        let form = form(&request, Place { family: "apigw", ..place() }).unwrap();
         assert!(form.path.starts_with("/v2/default/apigw/certificates/"), "{}", form.path);
     }
 
     #[test]
     fn an_id_that_would_climb_makes_no_path() {
         let request = pb::AttachDomainsRequest { certificate_id: "..".into(), ..documented() };
-        assert_eq!(form(&request, &place()).unwrap_err(), UnsafeSegment("certificate_id"));
+        assert_eq!(form(&request, place()).unwrap_err(), UnsafeSegment("certificate_id"));
     }
 
     fn domains() -> impl Strategy<Value = pb::AttachOrDetachDomainInfo> {
@@ -179,7 +193,7 @@ mod tests {
         #[test]
         fn the_json_says_what_the_message_says_and_no_more(domains in vec(domains(), 1..8)) {
             let request = pb::AttachDomainsRequest { domains: domains.clone(), ..documented() };
-            let sent: Value = serde_json::from_slice(&form(&request, &place()).unwrap().body.unwrap()).unwrap();
+            let sent: Value = serde_json::from_slice(&form(&request, place()).unwrap().body.unwrap()).unwrap();
             let expected: Vec<Value> = domains.into_iter().map(|entry| {
                 let mut object = Map::new();
                 object.insert("domain".into(), entry.domain.into());

@@ -34,8 +34,8 @@ impl Error {
         match self {
             Self::Unreachable(_) => Fate::NotSent,
             Self::Refused(refusal) => fate(refusal),
-            Self::CredentialsRefused(_)
-            | Self::TokenMissing
+            Self::CredentialsRefused(..)
+            | Self::Unauthorized(_)
             | Self::CircuitOpen(_)
             | Self::Paced(_)
             | Self::QueueFull

@@ -8,14 +8,17 @@ use super::{Given, SETTINGS, Setting, Source, Sources};
 pub(super) struct Reader<'a> {
     sources: Sources<'a>,
     file: BTreeMap<String, String>,
+    tables: BTreeMap<String, Vec<toml::Table>>,
     faults: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(mut sources: Sources<'a>) -> Self {
         let mut faults = Vec::new();
-        let file = sources.file.take().map(|text| file_values(&text, &mut faults)).unwrap_or_default();
-        Self { sources, file, faults }
+        let text = sources.file.take();
+        let (file, tables) = text.map(|text| file_values(&text, &mut faults)).unwrap_or_default();
+        Self { sources, file, tables, faults, notes: Vec::new() }
     }
 
     /// What was given for a setting, by the strongest source.
@@ -109,24 +112,56 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A variable that is not of ours, such as one of the cloud's own SDK.
+    pub(super) fn foreign(&self, variable: &str) -> Option<String> {
+        self.sources.environment?(variable).filter(|text| !text.is_empty())
+    }
+
+    /// Tables of the file under one key, in their order.
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<toml::Table> {
+        self.tables.remove(key).unwrap_or_default()
+    }
+
+    /// Notes a fault that is no single setting's.
+    pub(super) fn fault_at(&mut self, place: &str, what: impl Display) {
+        self.faults.push(format!("{place} {what}"));
+    }
+
+    /// Notes what was decided for whoever left it open.
+    pub(super) fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
     /// The content of the file that a setting names.
     pub(super) fn file(&mut self, key: &'static str) -> Option<Vec<u8>> {
         let path = self.text(key)?;
         self.check(key, fs::read(path).map_err(|fault| format!("can't be read: {fault}")))
     }
 
-    /// Every setting with what was given for it, and all faults.
-    pub(super) fn finish(self) -> (Vec<(&'static Setting, Option<Given>)>, Vec<String>) {
+    /// Every setting with what was given for it, all notes, and all faults.
+    pub(super) fn finish(self) -> Read {
         let given = SETTINGS.iter().map(|setting| (setting, self.given(setting))).collect();
-        (given, self.faults)
+        Read { given, notes: self.notes, faults: self.faults }
     }
+}
+
+/// What was read.
+pub(super) struct Read {
+    pub(super) given: Vec<(&'static Setting, Option<Given>)>,
+    pub(super) notes: Vec<String>,
+    pub(super) faults: Vec<String>,
 }
 
 fn find(key: &str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.key == key).expect("config asks only for what the table has")
 }
 
-fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String> {
+/// Keys of the file that hold lists of tables.
+const TABLES: [&str; 1] = ["identities"];
+
+type Values = (BTreeMap<String, String>, BTreeMap<String, Vec<toml::Table>>);
+
+fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
     let table = match text.parse::<toml::Table>() {
         Ok(table) => table,
         Err(fault) => {
@@ -134,11 +169,18 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String>
             let line =
                 fault.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
             faults.push(format!("the file is no TOML: line {line}: {}", fault.message()));
-            return BTreeMap::new();
+            return Values::default();
         }
     };
-    let mut values = BTreeMap::new();
+    let (mut values, mut tables) = Values::default();
     for (key, value) in table {
+        if TABLES.contains(&key.as_str()) {
+            match as_tables(value) {
+                Some(list) => drop(tables.insert(key, list)),
+                None => faults.push(format!("{key} (file) must be a list of tables: [[{key}]]")),
+            }
+            continue;
+        }
         if !SETTINGS.iter().any(|setting| setting.file_key() == key) {
             faults.push(format!("{key} (file) is no setting"));
             continue;
@@ -153,7 +195,13 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String>
             }
         };
     }
-    values
+    (values, tables)
+}
+
+fn as_tables(value: toml::Value) -> Option<Vec<toml::Table>> {
+    let toml::Value::Array(list) = value else { return None };
+    let table = |value| if let toml::Value::Table(table) = value { Some(table) } else { None };
+    list.into_iter().map(table).collect()
 }
 
 /// Reads a time such as `250ms`, `30s` or `5m`, at most a day.

@@ -31,6 +31,10 @@ const fn set(key: &'static str, value: &'static str, default: Option<&'static st
     Setting { key, value, default, help, secret: false }
 }
 
+const fn secret(key: &'static str, help: &'static str) -> Setting {
+    Setting { key, value: "SECRET", default: None, help, secret: true }
+}
+
 /// Every setting, in the order in which people meet them.
 pub const SETTINGS: &[Setting] = &[
     set("listen", "ADDRESS", Some("127.0.0.1:50051"), "Where to serve gRPC: host:port or unix:/path"),
@@ -48,16 +52,32 @@ pub const SETTINGS: &[Setting] = &[
         "credentials",
         "KIND",
         Some("passthrough"),
-        "passthrough (each caller brings x-auth-token) or token (the gateway holds one)",
+        "passthrough (each caller brings x-auth-token), or what the gateway holds: token, password, aksk, metadata, container, oidc, auto",
     ),
-    Setting {
-        key: "token",
-        value: "TOKEN",
-        default: None,
-        help: "The IAM token, for credentials = token; never a flag",
-        secret: true,
-    },
+    secret("token", "The IAM token, for credentials = token; never a flag"),
     set("token-file", "PATH", None, "A file with the IAM token, for credentials = token; read again when it changes"),
+    set("user-name", "NAME", None, "The IAM user, for credentials = password"),
+    set("account-name", "NAME", None, "The account that the user belongs to (IAM calls it a domain)"),
+    secret("password", "The user's password; never a flag"),
+    set("password-file", "PATH", None, "A file with the password"),
+    set(
+        "project-name",
+        "NAME",
+        None,
+        "The project of the token, when project-id is not given; by default the region's own",
+    ),
+    set("access-key-id", "ID", None, "The access key, for credentials = aksk"),
+    secret("secret-access-key", "Its secret; never a flag"),
+    set("secret-access-key-file", "PATH", None, "A file with the secret"),
+    secret("security-token", "For a temporary key pair; never a flag"),
+    set("iam-endpoint", "URL", None, "Base URL of IAM; region gives its usual host name"),
+    set("sts-endpoint", "URL", None, "Base URL of STS; region gives its usual host name"),
+    set(
+        "metadata-endpoint",
+        "URL",
+        Some("http://169.254.169.254"),
+        "Base URL of the metadata service of a virtual machine",
+    ),
     set("timeout", "DURATION", Some("30s"), "Deadline of calls that bring none, and the most that a call may ask for"),
     set(
         "workers",

@@ -39,7 +39,7 @@ fn every_fault_is_named_at_once() {
             "drain_delay (file) must be a string, a whole number, true or false",
             "upstream is required, or region",
             "project-id (APIG_GATEWAY_PROJECT_ID) must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~",
-            "credentials (APIG_GATEWAY_CREDENTIALS) must be one of passthrough, token",
+            "credentials (APIG_GATEWAY_CREDENTIALS) must be one of passthrough, token, password, aksk, metadata, container, oidc, auto",
             "listen (--listen) must be host:port or unix:/path",
             "timeout (--timeout) must be a time such as 250ms, 30s or 5m, at most 24h",
             "max-concurrency (--max-concurrency) must be a whole number from 1 to 1000000",
@@ -79,7 +79,7 @@ fn a_token_comes_from_the_environment_or_a_file_and_only_when_it_is_wanted() {
     let wanted = ("credentials", "token");
     assert!(matches!(
         load(&[UPSTREAM, wanted], &[token], None).unwrap().gateway.credentials,
-        credentials::Settings::Token(_)
+        crate::credentials::Settings::One(crate::credentials::Kind::Token(_))
     ));
     assert_eq!(faults(&[UPSTREAM, wanted], &[], None).len(), 1);
     assert_eq!(faults(&[UPSTREAM], &[token], None).len(), 1);
@@ -105,7 +105,7 @@ fn the_description_is_a_file_that_gives_the_same_configuration() {
     let again = load(&[], &[], Some(&config.describe())).unwrap();
     assert_eq!(again.gateway.timeout, config.gateway.timeout);
     assert_eq!(again.gateway.upstream.base, config.gateway.upstream.base);
-    assert_eq!(again.gateway.place.default_project.as_deref(), Some("p"));
+    assert!(matches!(again.gateway.project, crate::credentials::ProjectSettings::Given(id) if id == "p"));
 }
 
 #[test]

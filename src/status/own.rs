@@ -6,7 +6,11 @@ use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RequestInfo, RetryInfo};
 
 use super::within;
-use crate::{cloud::Refusal, validate::Violations};
+use crate::{
+    cloud::{ClockSkew, Refusal},
+    credentials::Missing,
+    validate::Violations,
+};
 
 /// `ErrorInfo.domain` of what the gateway itself could not do.
 const GATEWAY: &str = "apig-grpc-gateway";
@@ -22,7 +26,9 @@ const VIOLATIONS_SPACE: usize = 4_500;
 pub(super) enum Reason {
     InvalidRequest,
     TokenMissing,
+    CredentialsUnavailable,
     CredentialsRefused,
+    CallerNotAllowed,
     UpstreamUnreachable,
     UpstreamConnectionLost,
     UpstreamProtocolError,
@@ -39,7 +45,9 @@ impl Reason {
         match self {
             Self::InvalidRequest => "INVALID_REQUEST",
             Self::TokenMissing => "TOKEN_MISSING",
+            Self::CredentialsUnavailable => "CREDENTIALS_UNAVAILABLE",
             Self::CredentialsRefused => "CREDENTIALS_REFUSED",
+            Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
             Self::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
             Self::UpstreamConnectionLost => "UPSTREAM_CONNECTION_LOST",
             Self::UpstreamProtocolError => "UPSTREAM_PROTOCOL_ERROR",
@@ -243,14 +251,28 @@ pub(crate) fn panicked(sent: bool) -> Status {
         .status("the gateway failed on this call; its log says where")
 }
 
-pub(super) fn token_missing() -> Status {
-    Own::new(Code::Unauthenticated, Reason::TokenMissing)
-        .fact("metadata_key", "x-auth-token")
-        .outcome(Outcome::NotSent)
-        .status("the call needs an IAM token in its metadata: x-auth-token")
+/// There is no credential to call the cloud with.
+pub(super) fn unauthorized(missing: &Missing, project_id: &str) -> Status {
+    match missing {
+        Missing::Token => Own::new(Code::Unauthenticated, Reason::TokenMissing)
+            .fact("metadata_key", "x-auth-token")
+            .outcome(Outcome::NotSent)
+            .status("the call needs an IAM token in its metadata: x-auth-token"),
+        Missing::Identity => Own::new(Code::PermissionDenied, Reason::CallerNotAllowed)
+            .fact("project_id", project_id)
+            .outcome(Outcome::NotSent)
+            .status("the gateway serves other projects than this one"),
+        Missing::Unavailable { cause, wait } => Own::new(Code::Unavailable, Reason::CredentialsUnavailable)
+            .outcome(Outcome::NotSent)
+            .retry_in(*wait)
+            .status(&format!("the gateway can't get a credential for the cloud now: {}", cut(cause))),
+        Missing::Refused(cause) => Own::new(Code::Internal, Reason::CredentialsRefused)
+            .outcome(Outcome::NotSent)
+            .status(&format!("the gateway is refused a credential, which its operator must mend: {}", cut(cause))),
+    }
 }
 
-pub(super) fn credentials_refused(refusal: &Refusal) -> Status {
+pub(super) fn credentials_refused(refusal: &Refusal, skew: Option<ClockSkew>) -> Status {
     let mut own = Own::new(Code::Internal, Reason::CredentialsRefused).fact("http_status", refusal.status.to_string());
     if let Some(code) = &refusal.code {
         own = own.fact("error_code", code);
@@ -258,8 +280,16 @@ pub(super) fn credentials_refused(refusal: &Refusal) -> Status {
     if let Some(id) = &refusal.request_id {
         own = own.fact("request_id", id).detail(RequestInfo::new(id, ""));
     }
+    let clock = match skew {
+        None => String::new(),
+        Some(ClockSkew { by, is_ahead }) => {
+            let (sign, side) = if is_ahead { ("", "ahead of") } else { ("-", "behind") };
+            own = own.fact("clock_skew", format!("{sign}{}s", by.as_secs()));
+            format!(" (this machine's clock is {} s {side} the cloud's)", by.as_secs())
+        }
+    };
     own.status(&format!(
-        "the cloud refuses the gateway's credentials, which its operator must mend: {}",
+        "the cloud refuses the gateway's credentials, which its operator must mend{clock}: {}",
         cut(&refusal.message)
     ))
 }

@@ -157,7 +157,7 @@ fn what_was_not_sent_may_be_repeated() {
 
 #[test]
 fn the_operators_credentials_are_not_the_callers_fault() {
-    let error = Error::CredentialsRefused(Box::new(refusal(401, "APIG.1002", "Incorrect token")));
+    let error = Error::CredentialsRefused(Box::new(refusal(401, "APIG.1002", "Incorrect token")), None);
     let status = from_cloud(&error, names(&[]));
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "CREDENTIALS_REFUSED"));
     let info = status.get_details_error_info().unwrap();

@@ -14,6 +14,7 @@ mod deadline;
 mod discovery;
 mod drain;
 mod framing;
+mod held_credentials;
 mod hostile;
 mod limit;
 mod metadata;

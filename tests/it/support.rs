@@ -9,7 +9,7 @@ mod raw;
 pub(crate) use self::{
     caller::{Caller, Failed, documented, domain, failed, on_certificate},
     cloud::{Cloud, Reply, head},
-    gateway::Gateway,
+    gateway::{Gateway, Plan},
     program::Program,
     raw::{ATTACH, SilentCall, frame, send_bytes},
 };

@@ -1,6 +1,7 @@
 use std::{cell::RefCell, sync::Mutex};
 
 use super::*;
+use crate::credentials::Missing;
 
 fn refused(status: u16, body: &str, retry_after: Option<u64>) -> Error {
     let retry_after = retry_after.map(Duration::from_secs);
@@ -20,7 +21,7 @@ fn only_what_was_not_done_has_a_fate_that_allows_a_repeat() {
         (Error::Unreachable(String::new()), Fate::NotSent),
         (Error::ConnectionLost(String::new()), Fate::Final),
         (Error::Garbled(String::new()), Fate::Final),
-        (Error::TokenMissing, Fate::Final),
+        (Error::Unauthorized(Missing::Token), Fate::Final),
         (refused(503, "", None), waits(1)),
         (refused(503, "", Some(7)), asked(7, false)),
         (refused(429, "", None), throttles),

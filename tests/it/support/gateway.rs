@@ -23,16 +23,21 @@ pub(crate) struct Gateway {
 
 /// A gateway to be.
 #[derive(Debug)]
-pub(crate) struct Plan(BTreeMap<&'static str, String>);
+pub(crate) struct Plan {
+    flags: BTreeMap<&'static str, String>,
+    variables: BTreeMap<String, String>,
+    file: Option<String>,
+}
 
 impl Gateway {
     /// A gateway whose upstream is at this address.
     pub(crate) fn facing(upstream: SocketAddr) -> Plan {
-        Plan(BTreeMap::from([
+        let flags = BTreeMap::from([
             ("upstream", format!("http://{upstream}")),
             ("listen", "127.0.0.1:0".into()),
             ("admin-listen", "127.0.0.1:0".into()),
-        ]))
+        ]);
+        Plan { flags, variables: BTreeMap::new(), file: None }
     }
 
     /// A caller with a token, on a connection of its own.
@@ -75,13 +80,27 @@ impl Drop for Gateway {
 impl Plan {
     /// Sets a setting, by its flag.
     pub(crate) fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.0.insert(key, value.into());
+        self.flags.insert(key, value.into());
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// Gives it a configuration file.
+    pub(crate) fn file(mut self, text: impl Into<String>) -> Self {
+        self.file = Some(text.into());
         self
     }
 
     /// Starts it.
     pub(crate) async fn start(self) -> Gateway {
-        let config = Config::load(Sources { flags: self.0, ..Sources::default() }).unwrap();
+        let lookup = |name: &str| self.variables.get(name).cloned();
+        let sources = Sources { flags: self.flags, environment: Some(&lookup), file: self.file };
+        let config = Config::load(sources).unwrap();
         let server = Server::bind(config.gateway).await.unwrap();
         let (address, admin) = (server.address(), server.admin_address().unwrap());
         let stop = CancellationToken::new();

@@ -1,0 +1,383 @@
+//! Which credentials the gateway holds, from settings, from the table of identities, and from what a user of the vendor's
+//! SDK has set up already.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use super::{base_url, read::Reader, region};
+use crate::{
+    credentials::{
+        IdToken, Keys, Kind, Login, ProjectSettings, Scope, Settings, Source, Workload, parse_token, read_token,
+    },
+    http,
+    secret::Secret,
+    validate::is_safe_segment,
+};
+
+const KINDS: [&str; 8] = ["passthrough", "token", "password", "aksk", "metadata", "container", "oidc", "auto"];
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    pub(super) settings: Settings,
+    pub(super) project: ProjectSettings,
+}
+
+/// One identity's keys, as the settings or a table of the file have them.
+struct Given<'a> {
+    text: &'a dyn Fn(&'static str) -> Option<String>,
+    /// The project that the identity is for.
+    project: Option<String>,
+}
+
+/// A fault: the key, and what is wrong with it.
+type Fault = (&'static str, String);
+
+/// How the services that give credentials are reached.
+struct Services {
+    iam: http::Settings,
+    sts: http::Settings,
+    /// On a link of their own: no proxy.
+    metadata: http::Settings,
+    region: Option<String>,
+}
+
+pub(super) fn read(
+    read: &mut Reader<'_>,
+    upstream: Option<&http::Settings>,
+    project_id: Option<String>,
+) -> Option<Credentials> {
+    let kind = read.one_of("credentials", &KINDS);
+    let services = services(read, upstream);
+    let identities = read.tables("identities");
+    let (kind, services) = (kind?, services?);
+    let mut project_id = project_id;
+    let settings = if identities.is_empty() {
+        let found = {
+            let given = Given { text: &|key| read.text(key), project: project_id.clone() };
+            let foreign = |name: &str| read.foreign(name);
+            if kind == "auto" {
+                auto(&services, &foreign).map(|(kind, chosen)| (Settings::One(kind), Some(chosen)))
+            } else {
+                one(kind, &given, &services, &foreign).map(|settings| (settings, None))
+            }
+        };
+        let (settings, chosen) = found.map_err(|(key, what)| read.fault(key, what)).ok()?;
+        if let Some(chosen) = chosen {
+            read.note(format!("credentials = \"auto\" is {}", chosen.why));
+            project_id = project_id.or(chosen.project_id);
+        }
+        settings
+    } else {
+        if kind != "passthrough" {
+            read.fault("credentials", "and [[identities]] are both given; each identity has its own");
+        }
+        let projects: Vec<_> = identities.iter().filter_map(|table| table.get("project_id")?.as_str()).collect();
+        read.note(format!("[[identities]] for the projects {}", projects.join(", ")));
+        table(read, &identities, &services)
+    };
+    let project = match (project_id, &settings, read.text("project-name").or(services.region)) {
+        (Some(id), ..) => ProjectSettings::Given(id),
+        (None, Settings::One(_), Some(name)) => ProjectSettings::Named(name, Box::new(services.iam)),
+        (None, ..) => ProjectSettings::None,
+    };
+    Some(Credentials { settings, project })
+}
+
+fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<Services> {
+    let region = read.text("region");
+    // Where the SDK was told of another endpoint, so are we.
+    let endpoint = |read: &mut Reader<'_>, key, variable, usual: String| {
+        let text = read.text(key).or_else(|| read.foreign(variable)).unwrap_or(usual);
+        read.check(key, base_url(&text))
+    };
+    let iam = endpoint(read, "iam-endpoint", "HUAWEICLOUD_SDK_IAM_ENDPOINT", region::iam(region.as_deref()));
+    let sts = endpoint(read, "sts-endpoint", "HUAWEICLOUD_SDK_STS_ENDPOINT", region::sts(region.as_deref()));
+    let metadata = read.text("metadata-endpoint").unwrap_or_default();
+    let metadata = read.check("metadata-endpoint", base_url(&metadata));
+    let at = |base| upstream.map(|upstream| http::Settings { base, ..upstream.clone() });
+    let near = |base| {
+        let connect_timeout = Duration::from_secs(3);
+        upstream.map(|upstream| http::Settings { base, proxy: None, connect_timeout, ..upstream.clone() })
+    };
+    Some(Services { iam: at(iam?)?, sts: at(sts?)?, metadata: near(metadata?)?, region })
+}
+
+/// The credential of one identity, of any kind but `auto`.
+fn one(
+    kind: &str,
+    given: &Given<'_>,
+    services: &Services,
+    foreign: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, Fault> {
+    let token = given.secret("token")?;
+    if kind == "passthrough" {
+        if token.is_some() || given.text("token-file").is_some() {
+            let what = "is passthrough, but a token is given: set it to token, or take the token away";
+            return Err(("credentials", what.into()));
+        }
+        return Ok(Settings::Passthrough);
+    }
+    held(kind, given, services, foreign).map(Settings::One)
+}
+
+fn held(
+    kind: &str,
+    given: &Given<'_>,
+    services: &Services,
+    foreign: &dyn Fn(&str) -> Option<String>,
+) -> Result<Kind, Fault> {
+    match kind {
+        "token" => match (given.text("token"), given.text("token-file").map(PathBuf::from)) {
+            (Some(_), Some(_)) => Err(("token-file", "and token are both given; one is enough".into())),
+            (Some(token), None) => parse_token(&token).map(Kind::Token).map_err(|what| ("token", what.into())),
+            (None, Some(path)) => {
+                let token = read_token(&path).map_err(|what| ("token-file", what))?;
+                Ok(Kind::TokenFile(path, token))
+            }
+            (None, None) => {
+                Err(("credentials", "is token, but neither APIG_GATEWAY_TOKEN nor token-file is given".into()))
+            }
+        },
+        "password" => {
+            let scope = match (&given.project, given.text("project-name").or_else(|| services.region.clone())) {
+                (Some(id), _) => Scope::ProjectId(id.clone()),
+                (None, Some(name)) => Scope::ProjectName(name),
+                (None, None) => return Err(("project-id", "is required, or project-name, or region".into())),
+            };
+            let login = Login {
+                user: given.required("user-name", kind)?,
+                account: given.required("account-name", kind)?,
+                password: given.secret("password")?.ok_or_else(|| missing(kind, "password"))?,
+                scope,
+            };
+            Ok(Kind::Fetched(Box::new(Source::Password(services.iam.clone(), login))))
+        }
+        "aksk" => {
+            let id = given.required("access-key-id", kind)?;
+            let secret = given.secret("secret-access-key")?.ok_or_else(|| missing(kind, "secret-access-key"))?;
+            let keys = Keys::new(&id, secret.expose(), given.text("security-token").as_deref());
+            keys.map(Kind::Keys).map_err(|what| ("access-key-id", what.into()))
+        }
+        "metadata" => Ok(Kind::Fetched(Box::new(Source::Metadata(services.metadata.clone())))),
+        "container" => match container(services, foreign)? {
+            Some(source) => Ok(Kind::Fetched(Box::new(source))),
+            None => {
+                Err(("credentials", format!("is container, but {CONTAINER_URI} and {CONTAINER_TOKEN} are not set")))
+            }
+        },
+        "oidc" => match workload(foreign)? {
+            Some(workload) => Ok(Kind::Fetched(Box::new(Source::Oidc(services.sts.clone(), workload)))),
+            None => {
+                Err(("credentials", format!("is oidc, but {OIDC_PROVIDER}, {OIDC_AGENCY} and a token are not set")))
+            }
+        },
+        _ => Err(("credentials", "must be one of token, password, aksk, metadata, container, oidc".into())),
+    }
+}
+
+fn missing(kind: &str, key: &str) -> Fault {
+    ("credentials", format!("is {kind}, but {key} is not given"))
+}
+
+impl Given<'_> {
+    fn text(&self, key: &'static str) -> Option<String> {
+        (self.text)(key)
+    }
+
+    fn required(&self, key: &'static str, kind: &str) -> Result<String, Fault> {
+        self.text(key).filter(|text| !text.is_empty()).ok_or_else(|| missing(kind, key))
+    }
+
+    /// A secret, from where it is or from the file that holds it.
+    fn secret(&self, key: &'static str) -> Result<Option<Secret>, Fault> {
+        let file = match key {
+            "password" => "password-file",
+            "secret-access-key" => "secret-access-key-file",
+            _ => return Ok(self.text(key).map(Secret::new)),
+        };
+        match (self.text(key), self.text(file)) {
+            (Some(_), Some(_)) => Err((file, format!("and {key} are both given; one is enough"))),
+            (Some(text), None) => Ok(Some(Secret::new(text))),
+            (None, None) => Ok(None),
+            (None, Some(path)) => {
+                let text = fs::read_to_string(path).map_err(|fault| (file, format!("can't be read: {fault}")))?;
+                let text = text.trim_end_matches(['\r', '\n']);
+                if text.is_empty() { Err((file, "is empty".into())) } else { Ok(Some(Secret::new(text))) }
+            }
+        }
+    }
+}
+
+/// The table of identities: a project each.
+fn table(read: &mut Reader<'_>, tables: &[toml::Table], services: &Services) -> Settings {
+    const KEYS: [&str; 11] = [
+        "project-id",
+        "credentials",
+        "token",
+        "token-file",
+        "user-name",
+        "account-name",
+        "password",
+        "password-file",
+        "access-key-id",
+        "secret-access-key",
+        "secret-access-key-file",
+    ];
+    let mut identities = Vec::new();
+    for (at, table) in tables.iter().enumerate() {
+        let place = format!("identities[{at}]");
+        let known = |key: &str| KEYS.iter().any(|known| known.replace('-', "_") == key) || key == "security_token";
+        for key in table.keys().filter(|key| !known(key)) {
+            read.fault_at(&format!("{place}.{key}"), "is no key of an identity");
+        }
+        let text =
+            |key: &'static str| table.get(&key.replace('-', "_")).and_then(|value| value.as_str()).map(str::to_owned);
+        let Some(project) = text("project-id").filter(|id| is_safe_segment(id)) else {
+            read.fault_at(
+                &format!("{place}.project_id"),
+                "is required: 1 to 128 characters out of A-Z a-z 0-9 - . _ ~",
+            );
+            continue;
+        };
+        if identities.iter().any(|(other, _)| *other == project) {
+            read.fault_at(&format!("{place}.project_id"), "has an identity already");
+        }
+        let given = Given { text: &text, project: Some(project.clone()) };
+        let kind = text("credentials").unwrap_or_default();
+        match held(&kind, &given, services, &|name| read.foreign(name)) {
+            Ok(kind) => identities.push((project, kind)),
+            Err((key, what)) => {
+                read.fault_at(&format!("{place}.{}", key.replace('-', "_")), what);
+            }
+        }
+    }
+    Settings::Identities(identities)
+}
+
+const OIDC_PROVIDER: &str = "HUAWEICLOUD_OIDC_PROVIDER_URN";
+const OIDC_AGENCY: &str = "HUAWEICLOUD_OIDC_AGENCY_URN";
+const CONTAINER_URI: &str = "HC_CONTAINER_CREDENTIALS_FULL_URI";
+const CONTAINER_TOKEN: &str = "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+
+/// What the SDK reads for STS; `None` when it is not set up.
+fn workload(foreign: &dyn Fn(&str) -> Option<String>) -> Result<Option<Workload>, Fault> {
+    let token = foreign("HUAWEICLOUD_OIDC_ID_TOKEN").map(|token| IdToken::Given(Secret::new(token)));
+    let token = token.or_else(|| foreign("HUAWEICLOUD_OIDC_TOKEN_FILE").map(|path| IdToken::File(path.into())));
+    let (Some(provider_urn), Some(agency_urn), Some(id_token)) = (foreign(OIDC_PROVIDER), foreign(OIDC_AGENCY), token)
+    else {
+        return Ok(None);
+    };
+    if foreign("HUAWEICLOUD_OIDC_POLICY").is_some() || foreign("HUAWEICLOUD_OIDC_POLICY_IDS").is_some() {
+        return Err(("credentials", "HUAWEICLOUD_OIDC_POLICY and _POLICY_IDS are not supported".into()));
+    }
+    let seconds = foreign("HUAWEICLOUD_OIDC_DURATION_SECONDS");
+    let seconds: u64 = seconds
+        .map_or(Ok(3600), |text| text.parse())
+        .map_err(|_| ("credentials", "needs a whole number in HUAWEICLOUD_OIDC_DURATION_SECONDS".to_owned()))?;
+    let session_name = foreign("HUAWEICLOUD_OIDC_SESSION_NAME").unwrap_or_else(|| "oidc-sts-session".into());
+    let duration = Duration::from_secs(seconds);
+    Ok(Some(Workload { provider_urn, agency_urn, session_name, duration, id_token }))
+}
+
+/// What the SDK reads for a container's identity; `None` when it is not set up.
+fn container(
+    services: &Services,
+    foreign: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Source<http::Settings>>, Fault> {
+    let (Some(uri), Some(token_file)) = (foreign(CONTAINER_URI), foreign(CONTAINER_TOKEN)) else { return Ok(None) };
+    let (uri, query) = uri.split_once('?').unwrap_or((&uri, ""));
+    let base = base_url(uri).map_err(|what| ("credentials", format!("is container, but {CONTAINER_URI} {what}")))?;
+    let at = http::Settings { base, ..services.metadata.clone() };
+    Ok(Some(Source::Container { at, query: query.to_owned(), token_file: token_file.into() }))
+}
+
+/// What `auto` chose.
+struct Chosen {
+    why: String,
+    project_id: Option<String>,
+}
+
+/// The SDK's chain, in its order: the first link that is set up.
+fn auto(services: &Services, foreign: &dyn Fn(&str) -> Option<String>) -> Result<(Kind, Chosen), Fault> {
+    let mut project_id = foreign("HUAWEICLOUD_SDK_PROJECT_ID");
+    let chosen = |why: &str, project_id| Chosen { why: why.to_owned(), project_id };
+    if let Some(workload) = workload(foreign)? {
+        let kind = Kind::Fetched(Box::new(Source::Oidc(services.sts.clone(), workload)));
+        return Ok((kind, chosen("oidc: HUAWEICLOUD_OIDC_PROVIDER_URN, _AGENCY_URN and a token are set", project_id)));
+    }
+    let variable = |name: &str| foreign(&format!("HUAWEICLOUD_SDK_{}", name.to_ascii_uppercase()));
+    if let Some(kind) = sdk(&services.iam, &variable)? {
+        return Ok((kind, chosen("the environment: HUAWEICLOUD_SDK_* are set", project_id)));
+    }
+    let path = foreign("HUAWEICLOUD_SDK_CREDENTIALS_FILE").map(PathBuf::from);
+    let is_named = path.is_some();
+    let path = path.or_else(|| foreign("HOME").map(|home| PathBuf::from(home).join(".huaweicloud/credentials")));
+    if let Some(path) = path {
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let profile = profile(&text);
+                let value = |name: &str| profile.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+                let mut iam = services.iam.clone();
+                if let Some(endpoint) = value("iam_endpoint") {
+                    iam.base = base_url(&endpoint).map_err(|what| {
+                        ("credentials", format!("is auto, but iam_endpoint in {} {what}", path.display()))
+                    })?;
+                }
+                if let Some(kind) = sdk(&iam, &value)? {
+                    project_id = value("project_id").or(project_id);
+                    return Ok((kind, chosen(&format!("the profile {}", path.display()), project_id)));
+                }
+            }
+            Err(fault) if is_named => {
+                return Err(("credentials", format!("is auto, but {} can't be read: {fault}", path.display())));
+            }
+            Err(_) => {}
+        }
+    }
+    let mut sources = vec![Source::Metadata(services.metadata.clone())];
+    let mut why = "nothing else is set up: the metadata service of the machine".to_owned();
+    if let Some(container) = container(services, foreign)? {
+        sources.push(container);
+        why += ", or else the container's";
+    }
+    Ok((Kind::Fetched(Box::new(Source::First(sources))), chosen(&why, project_id)))
+}
+
+/// Keys, or an identity provider, as the SDK's environment and its profile name them.
+fn sdk(iam: &http::Settings, value: &dyn Fn(&str) -> Option<String>) -> Result<Option<Kind>, Fault> {
+    if let (Some(provider), Some(file)) = (value("idp_id"), value("id_token_file")) {
+        let id_token = IdToken::File(file.into());
+        return Ok(Some(Kind::Fetched(Box::new(Source::Federation { at: iam.clone(), provider, id_token }))));
+    }
+    match (value("ak"), value("sk")) {
+        (Some(id), Some(secret)) => {
+            let keys = Keys::new(&id, &secret, value("security_token").as_deref());
+            keys.map(|keys| Some(Kind::Keys(keys)))
+                .map_err(|what| ("credentials", format!("is auto, but what is set up {what}")))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The section of a profile file that a client of a regional service reads: `[basic]`, or its class's name.
+fn profile(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut is_ours = false;
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(section) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            is_ours = matches!(section.trim(), "basic" | "basiccredentials");
+        } else if let (true, Some((key, value))) = (is_ours, line.split_once(['=', ':'])) {
+            let value = value.trim();
+            if !value.is_empty() {
+                found.push((key.trim().to_ascii_lowercase(), value.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! An access key pair, permanent or temporary.
+
+use http::HeaderValue;
+
+use crate::secret::Secret;
+
+/// An access key id and its secret, with the security token that a temporary pair needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keys {
+    pub(crate) access_key_id: String,
+    pub(crate) secret: Secret,
+    pub(crate) security_token: Option<HeaderValue>,
+}
+
+impl Keys {
+    /// # Errors
+    ///
+    /// A part is empty, or can't be in a header. The text quotes none of them.
+    pub(crate) fn new(access_key_id: &str, secret: &str, security_token: Option<&str>) -> Result<Self, &'static str> {
+        let (access_key_id, secret) = (access_key_id.trim(), secret.trim());
+        let is_plain =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        if !is_plain(access_key_id) {
+            return Err("holds no access key id");
+        }
+        if secret.is_empty() {
+            return Err("holds no secret access key");
+        }
+        let security_token = match security_token.map(str::trim).filter(|token| !token.is_empty()) {
+            None => None,
+            Some(token) => {
+                let mut token =
+                    HeaderValue::from_str(token).map_err(|_| "holds a security token that no header can carry")?;
+                token.set_sensitive(true);
+                Some(token)
+            }
+        };
+        Ok(Self { access_key_id: access_key_id.to_owned(), secret: Secret::new(secret), security_token })
+    }
+}

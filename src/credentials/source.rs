@@ -1,0 +1,339 @@
+//! Where credentials that end come from: IAM by a password, and the services that give temporary keys to what runs on
+//! the cloud.
+//!
+//! The forms of requests and answers are those of the vendor's IAM documents and SDK.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Proof, Scope,
+    cache::{Failed, Fresh},
+    keys::Keys,
+    parse_token,
+};
+use crate::{
+    http::{self as exchange, Answer, Upstream},
+    secret::Secret,
+    telemetry::Metrics,
+};
+
+/// The longest part of a refusal that is passed on.
+const MOST_CAUSE: usize = 300;
+
+/// The life of the keys for a federated identity, in seconds, as the SDK asks for it.
+const FEDERATED_LIFE: u64 = 6 * 60 * 60;
+
+/// The life of the metadata service's own token, as the SDK asks for it.
+const METADATA_TOKEN_LIFE: &str = "21600";
+
+/// A user of IAM.
+#[derive(Debug, Clone)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+    /// The account that the user belongs to; IAM calls it a domain.
+    pub(crate) account: String,
+    pub(crate) scope: Scope,
+}
+
+/// What STS wants to know of a workload that proves itself by an OIDC token.
+#[derive(Debug, Clone)]
+pub(crate) struct Workload {
+    pub(crate) provider_urn: String,
+    pub(crate) agency_urn: String,
+    pub(crate) session_name: String,
+    pub(crate) duration: Duration,
+    /// Rotated by whoever projects it, so it is read for each fetch.
+    pub(crate) id_token: IdToken,
+}
+
+/// An OIDC token, or where it is.
+#[derive(Debug, Clone)]
+pub(crate) enum IdToken {
+    Given(Secret),
+    File(PathBuf),
+}
+
+/// One source, with how to reach it or the connections to it.
+#[derive(Debug, Clone)]
+pub(crate) enum Source<At = Upstream> {
+    /// IAM, by a user's password.
+    Password(At, Login),
+    /// What a virtual machine asks on a link of its own.
+    Metadata(At),
+    /// What a container asks, at an address that it is told.
+    Container { at: At, query: String, token_file: PathBuf },
+    /// STS, by an OIDC token.
+    Oidc(At, Workload),
+    /// IAM, by an identity provider's token.
+    Federation { at: At, provider: String, id_token: IdToken },
+    /// The first that gives something.
+    First(Vec<Source<At>>),
+}
+
+impl Source<exchange::Settings> {
+    /// Makes the clients; nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// One can't be set up.
+    pub(crate) fn connect(self, metrics: &Arc<Metrics>) -> Result<Source, String> {
+        let client = |at: &exchange::Settings| Upstream::new(at, Arc::clone(metrics));
+        Ok(match self {
+            Self::Password(at, login) => Source::Password(client(&at)?, login),
+            Self::Metadata(at) => Source::Metadata(client(&at)?),
+            Self::Container { at, query, token_file } => Source::Container { at: client(&at)?, query, token_file },
+            Self::Oidc(at, workload) => Source::Oidc(client(&at)?, workload),
+            Self::Federation { at, provider, id_token } => Source::Federation { at: client(&at)?, provider, id_token },
+            Self::First(sources) => {
+                Source::First(sources.into_iter().map(|source| source.connect(metrics)).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+}
+
+impl<At> fmt::Display for Source<At> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password(..) | Self::Federation { .. } => "IAM",
+            Self::Metadata(_) => "the metadata service",
+            Self::Container { .. } => "the container's credentials service",
+            Self::Oidc(..) => "STS",
+            Self::First(_) => "the chain of credentials services",
+        })
+    }
+}
+
+impl Source {
+    /// Asks for a credential.
+    pub(crate) async fn fetch(&self) -> Result<Fresh, Failed> {
+        match self {
+            Self::Password(iam, login) => {
+                let answer =
+                    ask(self, iam, Method::POST, ("/v3/auth/tokens", ""), json_headers(), Some(login.body())).await?;
+                self.iam_token(&answer)
+            }
+            Self::Metadata(service) => self.metadata(service).await,
+            Self::Container { at, query, token_file } => {
+                let mut headers = json_headers();
+                headers.insert(header::AUTHORIZATION, sensitive(&read(token_file).await?)?);
+                let answer = ask(self, at, Method::POST, ("", query), headers, Some(json!({}))).await?;
+                self.temporary_keys(&answer)
+            }
+            Self::Oidc(sts, workload) => {
+                let token = workload.id_token.read().await?;
+                let body = json!({
+                    "provider_urn": workload.provider_urn,
+                    "agency_urn": workload.agency_urn,
+                    "agency_session_name": workload.session_name,
+                    "id_token": token.expose(),
+                    "duration_seconds": workload.duration.as_secs(),
+                });
+                let target = ("/v5/agencies/assume-with-oidc", "");
+                let answer = ask(self, sts, Method::POST, target, json_headers(), Some(body)).await?;
+                self.temporary_keys(&answer)
+            }
+            Self::Federation { at: iam, provider, id_token } => {
+                let token = id_token.read().await?;
+                let mut headers = json_headers();
+                headers.insert(HeaderName::from_static("x-idp-id"), sensitive(provider)?);
+                let body = json!({"auth": {"id_token": {"id": token.expose()}}});
+                let target = ("/v3.0/OS-AUTH/id-token/tokens", "");
+                let answer = ask(self, iam, Method::POST, target, headers, Some(body)).await?;
+                // A token without a project opens nothing but the way to keys.
+                let mut headers = json_headers();
+                headers.insert(HeaderName::from_static("x-auth-token"), self.subject_token(&answer)?);
+                let identity = json!({"methods": ["token"], "token": {"duration_seconds": FEDERATED_LIFE}});
+                let body = json!({"auth": {"identity": identity}});
+                let target = ("/v3.0/OS-CREDENTIAL/securitytokens", "");
+                let answer = ask(self, iam, Method::POST, target, headers, Some(body)).await?;
+                self.temporary_keys(&answer)
+            }
+            Self::First(sources) => {
+                let mut causes = Vec::new();
+                for source in sources {
+                    // As deep as the list of a configuration.
+                    match Box::pin(source.fetch()).await {
+                        Ok(fresh) => return Ok(fresh),
+                        Err(failed) => causes.push(failed.cause),
+                    }
+                }
+                Err(failed(causes.join("; ")))
+            }
+        }
+    }
+
+    /// The keys of the agency that the machine has. Older services know no token step.
+    async fn metadata(&self, service: &Upstream) -> Result<Fresh, Failed> {
+        let ttl = HeaderName::from_static("x-metadata-token-ttl-seconds");
+        let headers = HeaderMap::from_iter([(ttl, HeaderValue::from_static(METADATA_TOKEN_LIFE))]);
+        let answer = exchange(self, service, Method::PUT, ("/meta-data/latest/api/token", ""), headers, None).await?;
+        let mut headers = HeaderMap::new();
+        match answer.status.as_u16() {
+            404 | 405 | 503 => {}
+            _ => {
+                let answer = self.well(answer)?;
+                let token = String::from_utf8_lossy(&answer.body);
+                headers.insert(HeaderName::from_static("x-metadata-token"), sensitive(token.trim())?);
+            }
+        }
+        let answer = ask(self, service, Method::GET, ("/openstack/latest/securitykey", ""), headers, None).await?;
+        self.temporary_keys(&answer)
+    }
+
+    /// A token in its header, its life in the body: from its own two dates, so that our clock has no part in it.
+    fn iam_token(&self, answer: &Answer) -> Result<Fresh, Failed> {
+        let token = self.subject_token(answer)?;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let date = |name: &str| parse_date(body.pointer(&format!("/token/{name}"))?.as_str()?);
+        let expires = date("expires_at").ok_or_else(|| failed(format!("{self} answered without expires_at")))?;
+        let life = expires.duration_since(date("issued_at").unwrap_or_else(SystemTime::now)).unwrap_or_default();
+        Ok(Fresh { proof: Proof::Token(token), life })
+    }
+
+    fn subject_token(&self, answer: &Answer) -> Result<HeaderValue, Failed> {
+        let text = answer.headers.get("x-subject-token").and_then(|token| token.to_str().ok());
+        parse_token(text.unwrap_or_default())
+            .map_err(|what| failed(format!("X-Subject-Token in the answer of {self} {what}")))
+    }
+
+    /// Temporary keys in any of the forms that the SDK reads.
+    fn temporary_keys(&self, answer: &Answer) -> Result<Fresh, Failed> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let found = ["credential", "credentials"].iter().find_map(|name| body.get(name)?.as_object());
+        let credential = found.or_else(|| body.as_object());
+        let text = |names: &[&str]| find(credential?, names);
+        let keys = Keys::new(
+            text(&["access", "accessKeyId", "access_key_id"]).unwrap_or_default(),
+            text(&["secret", "secretAccessKey", "secret_access_key"]).unwrap_or_default(),
+            text(&["securitytoken", "securityToken", "security_token"]),
+        )
+        .map_err(|what| failed(format!("the answer of {self} {what}")))?;
+        if keys.security_token.is_none() {
+            return Err(failed(format!("the answer of {self} holds no security token")));
+        }
+        let expires = text(&["expires_at", "expiration"]).and_then(parse_date);
+        let expires = expires.ok_or_else(|| failed(format!("the answer of {self} does not say when its keys end")))?;
+        let life = expires.duration_since(SystemTime::now());
+        let life =
+            life.map_err(|_| failed(format!("the keys of {self} have ended already, by this machine's clock")))?;
+        Ok(Fresh { proof: Proof::Keys(Arc::new(keys)), life })
+    }
+
+    /// The answer, if it is one of success.
+    fn well(&self, answer: Answer) -> Result<Answer, Failed> {
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status;
+        let refused = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        let seconds = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let cause = format!("{self} answered {}{}", status.as_u16(), reason(&answer.body));
+        Err(Failed { cause, refused, wait: seconds.map(Duration::from_secs) })
+    }
+}
+
+impl Login {
+    fn body(&self) -> Value {
+        json!({"auth": {
+            "identity": {
+                "methods": ["password"],
+                "password": {"user": {
+                    "name": self.user,
+                    "password": self.password.expose(),
+                    "domain": {"name": self.account},
+                }},
+            },
+            "scope": self.scope.json(),
+        }})
+    }
+}
+
+impl IdToken {
+    async fn read(&self) -> Result<Secret, Failed> {
+        match self {
+            Self::Given(token) => Ok(token.clone()),
+            Self::File(path) => read(path).await.map(Secret::new),
+        }
+    }
+}
+
+/// Asks, and takes success alone.
+async fn ask(
+    source: &Source,
+    service: &Upstream,
+    verb: Method,
+    target: (&str, &str),
+    headers: HeaderMap,
+    body: Option<Value>,
+) -> Result<Answer, Failed> {
+    source.well(exchange(source, service, verb, target, headers, body).await?)
+}
+
+async fn exchange(
+    source: &Source,
+    service: &Upstream,
+    verb: Method,
+    (path, query): (&str, &str),
+    headers: HeaderMap,
+    body: Option<Value>,
+) -> Result<Answer, Failed> {
+    let body = body.map(|body| Bytes::from(body.to_string()));
+    let answer = service.fetch(verb, path, query, headers, body).await;
+    answer.map_err(|cause| failed(format!("{source} can't be reached: {cause}")))
+}
+
+fn failed(cause: String) -> Failed {
+    Failed { cause, refused: false, wait: None }
+}
+
+fn json_headers() -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf8"))])
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, Failed> {
+    let mut value =
+        HeaderValue::from_str(text).map_err(|_| failed("a token has characters that no header can carry".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn read(path: &PathBuf) -> Result<String, Failed> {
+    let text = tokio::fs::read_to_string(path).await;
+    let text = text.map_err(|fault| failed(format!("{} can't be read: {fault}", path.display())))?;
+    Ok(text.trim().to_owned())
+}
+
+fn find<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| object.get(*name)?.as_str())
+}
+
+/// A moment as IAM writes it, with a fraction of any length.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
+/// What IAM says of a refusal, in either of its two forms, as `: IAM.0001, text`.
+pub(super) fn reason(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let parts = match body.get("error") {
+        Some(error) => [error.get("code"), error.get("message")],
+        None => [body.get("error_code"), body.get("error_msg")],
+    };
+    let text = parts.into_iter().flatten().map(|part| match part {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    let text = text.collect::<Vec<_>>().join(", ");
+    let text: String = text.chars().filter(|c| !c.is_control()).take(MOST_CAUSE).collect();
+    if text.is_empty() { text } else { format!(": {text}") }
+}
