@@ -11,25 +11,32 @@
 //!   certificates    attach domains, list attached domains
 //!     body          the body of an attachment, held to its form
 //!     binding       what is bound where
-//!   iam             the token API
+//!   iam             tokens of IAM, and the look for a project
+//!   workload        temporary keys for machines, containers and federated identities
 //!   token           which tokens there are, and what each allows
+//!   keys            which access keys there are, and which are locked
+//!     signature     whether a request was signed with a key
 //!   world           what exists; its consistency; its summary
 //!   domain_name     the documented patterns
 //!   answer          how each part of the cloud spells a refusal
 //! ```
 
+use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::HeaderValue;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -37,7 +44,8 @@ use uuid::Uuid;
 
 use self::answer::Refusal;
 use self::binding::Bindings;
-use self::token::Tokens;
+use self::keys::Keys;
+use self::token::{Grant, Tokens, VALIDITY, no_permission};
 
 pub use self::world::{World, WorldError};
 
@@ -47,9 +55,12 @@ mod body;
 mod certificates;
 mod domain_name;
 mod iam;
+mod keys;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod token;
+mod workload;
 mod world;
 
 /// The front gateway takes bodies up to "12 MB"; that the unit is binary is our reading.
@@ -73,6 +84,11 @@ type Shared = Arc<Cloud>;
 struct Cloud {
     world: World,
     tokens: Tokens,
+    keys: Keys,
+    /// Tokens of the metadata service. They open nothing but it, so that they do not end is ours.
+    metadata_tokens: Mutex<HashSet<String>>,
+    /// How long what is issued lives.
+    life: Duration,
     bindings: Mutex<Bindings>,
     clock: Clock,
 }
@@ -84,6 +100,54 @@ impl Cloud {
     fn bindings(&self) -> MutexGuard<'_, Bindings> {
         // A panic elsewhere leaves the bindings whole: they change in one step.
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember_metadata_token(&self, token: String) {
+        self.metadata_tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(token);
+    }
+
+    fn knows_metadata_token(&self, token: &str) -> bool {
+        self.metadata_tokens.lock().unwrap_or_else(PoisonError::into_inner).contains(token)
+    }
+
+    /// What the caller of a request for something in `project` may do: by its signature, or else
+    /// by its token.
+    fn grant(&self, asked: &Asked, body: &[u8], project: &str) -> Result<Grant, Refusal> {
+        let now = (self.clock)();
+        let Some(authorization) = asked.authorization() else {
+            return self.tokens.check(&asked.headers, project, now);
+        };
+        let user = self.keys.check(authorization, (&asked.method, &asked.uri, &asked.headers, body), now)?;
+        match self.world.user(&user).filter(|user| user.projects.iter().any(|own| own == project)) {
+            Some(user) => Ok(Grant {
+                user: user.name.clone(),
+                project: Some(project.to_owned()),
+                may_attach: user.may_attach,
+                expires_at: None,
+            }),
+            None => Err(no_permission()),
+        }
+    }
+}
+
+/// A request without its body.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn authorization(&self) -> Option<&str> {
+        self.headers.get(AUTHORIZATION)?.to_str().ok()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self { method: parts.method.clone(), uri: parts.uri.clone(), headers: parts.headers.clone() })
     }
 }
 
@@ -101,8 +165,27 @@ impl Emulator {
         let listener = TcpListener::bind(listen).await?;
         let local_addr = listener.local_addr()?;
         let tokens = Tokens::of(&world);
-        let cloud = Arc::new(Cloud { world, tokens, bindings: Mutex::default(), clock });
+        let keys = Keys::of(&world);
+        let cloud = Cloud {
+            world,
+            tokens,
+            keys,
+            metadata_tokens: Mutex::default(),
+            life: VALIDITY,
+            bindings: Mutex::default(),
+            clock,
+        };
+        let cloud = Arc::new(cloud);
         Ok(Self { listener, local_addr, cloud })
+    }
+
+    /// Has tokens and temporary keys live for so long, in place of the documented day.
+    #[must_use]
+    pub fn with_life(mut self, life: Duration) -> Self {
+        if let Some(cloud) = Arc::get_mut(&mut self.cloud) {
+            cloud.life = life;
+        }
+        self
     }
 
     /// The address that it listens on, with the port it was given.
@@ -143,7 +226,17 @@ impl fmt::Debug for Emulator {
 
 fn router(cloud: Shared) -> Router {
     let tokens = post(iam::issue_token).layer(middleware::map_response(trace_id));
-    let mut router = Router::new().route("/v3/auth/tokens", tokens);
+    let mut router = Router::new()
+        .route("/v3/auth/tokens", tokens)
+        .route("/v3/projects", get(iam::list_projects).layer(middleware::map_response(trace_id)))
+        .route("/v3.0/OS-CREDENTIAL/securitytokens", post(workload::security_tokens))
+        .route("/v3.0/OS-AUTH/id-token/tokens", post(workload::federate))
+        .route("/v5/agencies/assume-with-oidc", post(workload::assume_with_oidc))
+        .route("/meta-data/latest/api/token", put(workload::metadata_token))
+        .route("/openstack/latest/securitykey", get(workload::security_key))
+        .route("/emulator/container/credentials", post(workload::container_credentials))
+        // Ours alone: what the real cloud does when a user's rights change.
+        .route("/emulator/revoke", post(revoke));
     for family in FAMILIES {
         let certificate = format!("/v2/{{project_id}}/{family}/certificates/{{certificate_id}}");
         router = router
@@ -157,6 +250,13 @@ fn router(cloud: Shared) -> Router {
         // Outermost, so that no answer escapes without its number and its line in the log.
         .layer(middleware::from_fn(account_for))
         .with_state(cloud)
+}
+
+/// Ends all tokens and temporary keys that were issued.
+async fn revoke(State(cloud): State<Shared>) -> StatusCode {
+    cloud.tokens.revoke(&cloud.world);
+    cloud.keys.revoke();
+    StatusCode::NO_CONTENT
 }
 
 /// Numbers the answer, writes the refusal that it may stand for, and logs the request.

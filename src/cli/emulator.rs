@@ -5,12 +5,14 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::Args;
 
 use super::{Failure, serve::Signals};
 use crate::{
+    config::parse_duration,
     emulator::{Emulator, World},
     telemetry::{LogFormat, start_logs},
 };
@@ -23,6 +25,13 @@ pub(super) struct Options {
     /// What exists, as a TOML file, in place of the documented example
     #[arg(long, value_name = "FILE")]
     world: Option<PathBuf>,
+    /// How long tokens and temporary keys live
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = life)]
+    life: Duration,
+}
+
+fn life(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).filter(|life| !life.is_zero()).ok_or("must be a time such as 30s or 5m, at most 24h")
 }
 
 pub(super) async fn run(options: Options) -> Result<(), Failure> {
@@ -39,7 +48,8 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let emulator = Emulator::bind(options.listen, world)
         .await
-        .map_err(|fault| Failure::Other(format!("can't listen on {}: {fault}", options.listen)))?;
+        .map_err(|fault| Failure::Other(format!("can't listen on {}: {fault}", options.listen)))?
+        .with_life(options.life);
     let mut out = io::stdout();
     writeln!(out, "The emulated cloud serves http://{}\n\n{}", emulator.local_addr(), summary)?;
     out.flush()?;

@@ -7,14 +7,14 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
 use super::token::no_permission;
 use super::world::{Domain, Fault};
-use super::{Shared, body};
+use super::{Asked, Shared, body};
 
 /// Project and certificate, as the path gives them.
 pub(super) struct Place {
@@ -42,16 +42,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 pub(super) async fn attach_domains(
     State(cloud): State<Shared>,
     Place { project, certificate }: Place,
-    headers: HeaderMap,
+    asked: Asked,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     // The front gateway measures the body; that it does so before it looks at the token is ours.
     let body = body?;
-    let grant = cloud.tokens.check(&headers, &project, (cloud.clock)())?;
+    let grant = cloud.grant(&asked, &body, &project)?;
     if !grant.may_attach {
         return Err(no_permission());
     }
-    let entries = body::read(&headers, &body)?;
+    let entries = body::read(&asked.headers, &body)?;
     let certificate = cloud
         .world
         .certificate(&project, &certificate)
@@ -142,10 +142,10 @@ const RESOLVED: u8 = 3;
 pub(super) async fn list_attached_domains(
     State(cloud): State<Shared>,
     Place { project, certificate }: Place,
-    headers: HeaderMap,
+    asked: Asked,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    cloud.tokens.check(&headers, &project, (cloud.clock)())?;
+    cloud.grant(&asked, b"", &project)?;
     let Query(page) = page?;
 
     let mut rows = Vec::new();

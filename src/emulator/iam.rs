@@ -9,17 +9,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::answer::Refusal;
 use super::body::is_json;
-use super::token::{Grant, VALIDITY};
+use super::token::Grant;
 use super::world::{Project, User, World};
+use super::{Asked, Shared};
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -34,8 +35,9 @@ pub(super) async fn issue_token(
     let project = scope(&cloud.world, user, &asked)?;
 
     let now = (cloud.clock)();
-    let expires_at = now + VALIDITY;
+    let expires_at = now + cloud.life;
     let grant = Grant {
+        user: user.name.clone(),
         project: project.map(|project| project.id.clone()),
         may_attach: user.may_attach,
         expires_at: Some(expires_at),
@@ -43,6 +45,35 @@ pub(super) async fn issue_token(
     let value = cloud.tokens.issue(grant, now);
     let body = describe(user, project, now, expires_at);
     Ok((StatusCode::CREATED, AppendHeaders([("x-subject-token", value)]), Json(body)))
+}
+
+/// Which projects are looked for.
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    name: Option<String>,
+}
+
+/// `GET /v3/projects`: those of the caller, who is known by a signature or by a token.
+pub(super) async fn list_projects(
+    State(cloud): State<Shared>,
+    asked: Asked,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Value>, Refusal> {
+    let now = (cloud.clock)();
+    let name = if let Some(given) = asked.authorization() {
+        cloud.keys.check(given, (&asked.method, &asked.uri, &asked.headers, b""), now)?
+    } else {
+        let token = asked.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
+        cloud.tokens.grant(token.unwrap_or_default(), now)?.user
+    };
+    let own = cloud.world.user(&name).map(|user| user.projects.as_slice()).unwrap_or_default();
+    let projects: Vec<Value> = own
+        .iter()
+        .filter_map(|id| cloud.world.project(id))
+        .filter(|project| wanted.name.as_ref().is_none_or(|name| *name == project.name))
+        .map(|project| json!({ "id": project.id, "name": project.name, "enabled": true }))
+        .collect();
+    Ok(Json(json!({ "projects": projects })))
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {

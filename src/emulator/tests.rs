@@ -14,8 +14,10 @@ use super::{Emulator, World};
 
 mod attach;
 mod iam;
+mod keys;
 mod list;
 mod server;
+mod workload;
 mod world;
 
 const PROJECT: &str = "73d69ae0cfcf460190522d06b60f05ad";

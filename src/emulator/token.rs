@@ -21,6 +21,8 @@ const REMEMBERED: Duration = VALIDITY;
 /// What a token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Grant {
+    /// Whose it is.
+    pub(super) user: String,
     /// The project that it is scoped to; none for a token of the whole account.
     pub(super) project: Option<String>,
     /// Whether its user may attach certificates.
@@ -46,6 +48,19 @@ impl Tokens {
         tokens.retain(|_, grant| grant.expires_at.is_none_or(|end| end + REMEMBERED > now));
         tokens.insert(value.clone(), grant);
         value
+    }
+
+    /// Ends every token but those of the world.
+    pub(super) fn revoke(&self, world: &World) {
+        *self.lock() = world.fixed_tokens().collect();
+    }
+
+    /// The grant of a token, whatever it is for.
+    pub(super) fn grant(&self, value: &str, now: SystemTime) -> Result<Grant, Refusal> {
+        let known = self.lock().get(value).cloned();
+        known
+            .filter(|grant| grant.expires_at.is_none_or(|end| end > now))
+            .ok_or_else(|| Refusal::keystone(StatusCode::UNAUTHORIZED, "The token is unknown or has ended."))
     }
 
     /// The grant of the token that a request for something in `project` carries.

@@ -50,6 +50,8 @@ pub struct WorldError {
 struct Tables {
     projects: Vec<Project>,
     users: Vec<User>,
+    keys: Vec<Key>,
+    workloads: Vec<Workload>,
     tokens: Vec<FixedToken>,
     instances: Vec<Instance>,
     certificates: Vec<Certificate>,
@@ -72,6 +74,36 @@ pub(super) struct User {
     pub(super) account: String,
     pub(super) projects: Vec<String>,
     pub(super) may_attach: bool,
+}
+
+/// An access key of a user.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) access: String,
+    pub(super) secret: String,
+    pub(super) user: String,
+}
+
+/// What gets temporary keys with a user's rights, and by what it proves itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "lowercase")]
+pub(super) enum Workload {
+    Machine { user: String },
+    Container { user: String, token: String },
+    Oidc { user: String, provider_urn: String, agency_urn: String, token: String },
+    Federated { user: String, provider: String, token: String },
+}
+
+impl Workload {
+    pub(super) fn user(&self) -> &str {
+        match self {
+            Self::Machine { user }
+            | Self::Container { user, .. }
+            | Self::Oidc { user, .. }
+            | Self::Federated { user, .. } => user,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -162,10 +194,20 @@ impl World {
         self.0.users.iter().find(|user| user.name == name)
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys.iter()
+    }
+
+    /// The user whose rights the first of these workloads has.
+    pub(super) fn workload(&self, is_it: impl Fn(&Workload) -> bool) -> Option<&str> {
+        self.0.workloads.iter().find(|workload| is_it(workload)).map(Workload::user)
+    }
+
     /// The tokens that need not be asked for, by value.
     pub(super) fn fixed_tokens(&self) -> impl Iterator<Item = (String, Grant)> {
         self.0.tokens.iter().map(|token| {
             let grant = Grant {
+                user: token.user.clone(),
                 project: Some(token.project.clone()),
                 may_attach: self.user(&token.user).is_some_and(|user| user.may_attach),
                 expires_at: token.expires_at,

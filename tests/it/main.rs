@@ -13,6 +13,7 @@ mod credentials;
 mod deadline;
 mod discovery;
 mod drain;
+mod emulated;
 mod framing;
 mod held_credentials;
 mod hostile;

@@ -91,7 +91,7 @@ async fn while_renewal_fails_the_old_one_serves_until_it_ends() {
     let cache = iam.cache();
     cache.first().await;
     let began = Instant::now();
-    while began.elapsed() < LIFE - Duration::from_secs(1) {
+    while began.elapsed() < LIFE.saturating_sub(Duration::from_secs(1)) {
         assert_eq!(cache.proof().await, Ok(token(1)), "after {:?}", began.elapsed());
         sleep(Duration::from_secs(1)).await;
     }
@@ -112,7 +112,7 @@ async fn a_pause_that_the_source_asks_for_is_kept_and_a_refusal_is_not_repeated_
         let iam = Iam::answering([Err(failed.clone())]);
         let cache = iam.cache();
         assert!(cache.proof().await.is_err());
-        sleep(pause - Duration::from_secs(1)).await;
+        sleep(pause.saturating_sub(Duration::from_secs(1))).await;
         let missing = cache.proof().await.unwrap_err();
         assert_eq!(matches!(missing, Missing::Refused(_)), failed.refused);
         assert_eq!(iam.fetches(), 1);

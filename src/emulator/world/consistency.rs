@@ -26,10 +26,12 @@ fn find_repeated(tables: &Tables, faults: &mut Vec<String>) {
             }
         }
     };
-    let Tables { projects, users, tokens, instances, certificates, domains, faults: answers } = tables;
+    let Tables { projects, users, keys, workloads: _, tokens, instances, certificates, domains, faults: answers } =
+        tables;
     once("project id", projects.iter().map(|project| project.id.as_str()).collect());
     once("project name", projects.iter().map(|project| project.name.as_str()).collect());
     once("user", users.iter().map(|user| user.name.as_str()).collect());
+    once("access key", keys.iter().map(|key| key.access.as_str()).collect());
     once("token", tokens.iter().map(|token| token.value.as_str()).collect());
     once("instance id", instances.iter().map(|instance| instance.id.as_str()).collect());
     once("certificate id", certificates.iter().map(|certificate| certificate.id.as_str()).collect());
@@ -79,6 +81,13 @@ fn find_dangling(tables: &Tables, faults: &mut Vec<String>) {
             )),
             Some(_) => {}
         }
+    }
+    let has_user = |name: &str| tables.users.iter().any(|user| user.name == name);
+    for key in tables.keys.iter().filter(|key| !has_user(&key.user)) {
+        faults.push(format!("access key {} is of user {}, who does not exist", key.access, key.user));
+    }
+    for workload in tables.workloads.iter().filter(|workload| !has_user(workload.user())) {
+        faults.push(format!("a workload has the rights of user {}, who does not exist", workload.user()));
     }
     for certificate in &tables.certificates {
         if let Some(instance) = &certificate.instance

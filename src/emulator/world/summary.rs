@@ -16,6 +16,10 @@ impl fmt::Display for World {
             let may = if user.may_attach { "may attach" } else { "may not attach" };
             writeln!(f, "  {}  password {}, account {}, {may}", user.name, user.password, user.account)?;
         }
+        writeln!(f, "access keys")?;
+        for key in &tables.keys {
+            writeln!(f, "  {}  secret {}, of {}", key.access, key.secret, key.user)?;
+        }
         writeln!(f, "tokens")?;
         for token in &tables.tokens {
             write!(f, "  {}  of {}, for project {}", token.value, token.user, token.project)?;

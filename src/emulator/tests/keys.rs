@@ -1,0 +1,199 @@
+//! Signed requests. The vendor's own SDK signed the vectors: each must pass, and none with anything
+//! changed.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use super::*;
+use crate::emulator::signature::{Claim, Fault};
+
+fn vectors() -> Vec<Value> {
+    let text = include_str!("../../../tests/it/fixtures/signing-vectors.json");
+    let file: Value = serde_json::from_str(text).unwrap();
+    let all = file["vectors"].as_array().unwrap().clone();
+    all.into_iter().filter(|vector| vector["expected"]["canonical_request"].is_string()).collect()
+}
+
+/// A vector as it is on the wire.
+struct Sent {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    secret: String,
+    now: SystemTime,
+}
+
+impl Sent {
+    fn of(vector: &Value) -> Self {
+        let text = |name: &str| vector[name].as_str().unwrap_or_default();
+        let wire = vector["expected"]["wire_headers"].as_object().unwrap();
+        let headers = wire.iter().map(|(name, value)| {
+            // Shown decoded as Latin-1.
+            let bytes: Vec<u8> = value.as_str().unwrap().chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+            (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(&bytes).unwrap())
+        });
+        // A client that sends this path encodes it; the parser of URIs takes no raw space.
+        let url = text("url").replace(' ', "%20");
+        let date = text("x_sdk_date");
+        let [year, month, day, hour, minute, second] =
+            [0..4, 4..6, 6..8, 9..11, 11..13, 13..15].map(|range| date[range].to_owned());
+        Self {
+            method: Method::from_bytes(text("method").as_bytes()).unwrap(),
+            uri: url.parse().unwrap(),
+            headers: headers.collect(),
+            body: text("body").as_bytes().to_vec(),
+            secret: text("sk").to_owned(),
+            now: humantime::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")).unwrap(),
+        }
+    }
+
+    fn verify(&self) -> Result<(), Fault> {
+        let authorization = self.headers["authorization"].to_str().unwrap();
+        let claim = Claim::read(authorization).ok_or(Fault::Malformed)?;
+        claim.verify(&self.secret, (&self.method, &self.uri, &self.headers, &self.body), self.now)
+    }
+}
+
+#[test]
+fn what_the_vendors_sdk_signs_is_right_and_nothing_else_is() {
+    let vectors = vectors();
+    assert!(vectors.len() >= 30);
+    for vector in &vectors {
+        let name = vector["name"].as_str().unwrap();
+        assert_eq!(Sent::of(vector).verify(), Ok(()), "{name}");
+        let refused = |change: &dyn Fn(&mut Sent)| {
+            let mut sent = Sent::of(vector);
+            change(&mut sent);
+            sent.verify()
+        };
+        assert_eq!(refused(&|sent| sent.secret.push('x')), Err(Fault::Wrong), "{name}");
+        assert_eq!(refused(&|sent| sent.method = Method::PATCH), Err(Fault::Wrong), "{name}");
+        assert_eq!(refused(&|sent| sent.now += Duration::from_secs(901)), Err(Fault::Stale), "{name}");
+        assert_eq!(refused(&|sent| sent.now -= Duration::from_secs(901)), Err(Fault::Stale), "{name}");
+        assert_eq!(refused(&|sent| sent.now += Duration::from_secs(899)), Ok(()), "{name}");
+        let path = |sent: &mut Sent| sent.uri = "https://roma.cn-north-4.myhuaweicloud.com/v2/other".parse().unwrap();
+        assert_eq!(refused(&path), Err(Fault::Wrong), "{name}");
+        let is_hashed = !Sent::of(vector).headers.contains_key("x-sdk-content-sha256");
+        if is_hashed {
+            assert_eq!(refused(&|sent| sent.body.push(b' ')), Err(Fault::Wrong), "{name}");
+        }
+        let signed = vector["expected"]["signed_headers"].as_str().unwrap();
+        for header in signed.split(';') {
+            let gone = |sent: &mut Sent| drop(sent.headers.remove(header));
+            // The host is known from the URI too.
+            assert!(header == "host" || refused(&gone).is_err(), "{name}: {header}");
+            let other = |sent: &mut Sent| {
+                drop(sent.headers.insert(header.parse::<HeaderName>().unwrap(), HeaderValue::from_static("other")))
+            };
+            assert!(refused(&other).is_err(), "{name}: {header}");
+        }
+    }
+}
+
+/// Signed by the vendor's algorithm as a caller of this emulator would, with the client's own signer
+/// left out: a fixed vector has another host.
+async fn attach_signed(running: &Running, access: &str, secret: &str, token: Option<&str>) -> Answer {
+    use aws_lc_rs::{digest, hmac};
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let now = *running.now.lock().unwrap();
+    let date: String = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
+    let body = json!({ "domains": [{ "domain": "www.example.com" }] }).to_string();
+    let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach");
+    let (extra, names) = match token {
+        Some(token) => (format!("x-security-token:{token}\n"), "host;x-sdk-date;x-security-token"),
+        None => (String::new(), "host;x-sdk-date"),
+    };
+    let canonical = format!(
+        "POST\n{path}/\n\nhost:{}\nx-sdk-date:{date}\n{extra}\n{names}\n{}",
+        running.address,
+        hex(digest::digest(&digest::SHA256, body.as_bytes()).as_ref())
+    );
+    let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let signature = hex(hmac::sign(&key, format!("SDK-HMAC-SHA256\n{date}\n{hash}").as_bytes()).as_ref());
+    let authorization = format!("SDK-HMAC-SHA256 Access={access}, SignedHeaders={names}, Signature={signature}");
+    let mut request = running
+        .request(Method::POST, &path)
+        .header("Content-Type", "application/json")
+        .header("X-Sdk-Date", date)
+        .header("Authorization", authorization);
+    if let Some(token) = token {
+        request = request.header("X-Security-Token", token);
+    }
+    send(request.body(body)).await
+}
+
+const ACCESS: &str = "DEMOOPERATORKEY00001";
+const SECRET: &str = "demo-operator-secret-key";
+
+fn incorrect(ending: &str) -> String {
+    format!("Incorrect IAM authentication information: {ending}")
+}
+
+#[tokio::test]
+async fn a_key_opens_what_its_user_may_do() {
+    let running = running().await;
+    assert_eq!(attach_signed(&running, ACCESS, SECRET, None).await.status, 204);
+    let auditor = attach_signed(&running, "DEMOAUDITORKEY000001", "demo-auditor-secret-key", None).await;
+    auditor.is_service(403, "APIG.1005", "No permissions to request this method");
+    let unknown = attach_signed(&running, "NOBODY", SECRET, None).await;
+    unknown.is_front(401, "APIG.0301", &incorrect("Get secretKey failed,ak:NOBODY,err:ak not exist"));
+}
+
+#[tokio::test]
+async fn more_than_five_wrong_signatures_in_a_row_lock_a_pair_for_five_minutes() {
+    let running = running().await;
+    for round in 0..2 {
+        for _ in 0..5 {
+            let wrong = attach_signed(&running, ACCESS, "wrong", None).await;
+            wrong.is_front(401, "APIG.0301", &incorrect("verify aksk signature fail"));
+        }
+        if round == 0 {
+            // A right one in between: the row begins again.
+            assert_eq!(attach_signed(&running, ACCESS, SECRET, None).await.status, 204);
+        }
+    }
+    attach_signed(&running, ACCESS, "wrong", None).await;
+    let locked = attach_signed(&running, ACCESS, SECRET, None).await;
+    locked.is_front(401, "APIG.0301", &incorrect("AK access failed to reach the limit,forbidden"));
+    running.advance(Duration::from_secs(301));
+    assert_eq!(attach_signed(&running, ACCESS, SECRET, None).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_temporary_pair_needs_its_token_and_ends() {
+    let running = running().await;
+    let token =
+        send(running.request(Method::PUT, "/meta-data/latest/api/token").header("X-Metadata-Token-Ttl-Seconds", "60"))
+            .await;
+    let asked = running.request(Method::GET, "/openstack/latest/securitykey").header("X-Metadata-Token", token.body);
+    let pair = send(asked).await.json()["credential"].take();
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    let (access, secret, token) = (text("access"), text("secret"), text("securitytoken"));
+    assert_eq!(attach_signed(&running, &access, &secret, Some(&token)).await.status, 204);
+    for wrong in [None, Some("another")] {
+        let refused = attach_signed(&running, &access, &secret, wrong).await;
+        refused.is_front(401, "APIG.0301", &incorrect("decrypt token fail"));
+    }
+    running.advance(Duration::from_secs(24 * 60 * 60));
+    let ended = attach_signed(&running, &access, &secret, Some(&token)).await;
+    ended.is_front(401, "APIG.0301", &incorrect("decrypt token fail"));
+}
+
+#[tokio::test]
+async fn what_was_issued_ends_when_rights_change() {
+    let running = running().await;
+    let body = json!({"auth": {"identity": {"methods": ["password"], "password": {"user": {
+        "name": "operator", "password": "demo-operator-password", "domain": {"name": "demo-account"}}}},
+        "scope": {"project": {"id": PROJECT}}}});
+    let asked = running.request(Method::POST, "/v3/auth/tokens").header("Content-Type", "application/json");
+    let token = send(asked.body(body.to_string())).await.header("x-subject-token").to_owned();
+    let list = || {
+        let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/attached-domains");
+        send(running.request(Method::GET, &path).header("X-Auth-Token", token.clone()))
+    };
+    assert_eq!(list().await.status, 200);
+    assert_eq!(send(running.request(Method::POST, "/emulator/revoke")).await.status, 204);
+    assert_eq!(list().await.status, 401);
+    assert_eq!(running.list(CERTIFICATE, "").await.status, 200, "the world's own token stays");
+}
