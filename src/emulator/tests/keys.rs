@@ -83,7 +83,7 @@ fn what_the_vendors_sdk_signs_is_right_and_nothing_else_is() {
             // The host is known from the URI too.
             assert!(header == "host" || refused(&gone).is_err(), "{name}: {header}");
             let other = |sent: &mut Sent| {
-                drop(sent.headers.insert(header.parse::<HeaderName>().unwrap(), HeaderValue::from_static("other")))
+                drop(sent.headers.insert(header.parse::<HeaderName>().unwrap(), HeaderValue::from_static("other")));
             };
             assert!(refused(&other).is_err(), "{name}: {header}");
         }
@@ -94,7 +94,7 @@ fn what_the_vendors_sdk_signs_is_right_and_nothing_else_is() {
 /// left out: a fixed vector has another host.
 async fn attach_signed(running: &Running, access: &str, secret: &str, token: Option<&str>) -> Answer {
     use aws_lc_rs::{digest, hmac};
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let now = *running.now.lock().unwrap();
     let date: String = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
     let body = json!({ "domains": [{ "domain": "www.example.com" }] }).to_string();
