@@ -26,7 +26,7 @@ ACCESS, SECRET = "DEMOOPERATORKEY00001", "demo-operator-secret-key"
 
 def attach(cloud, credentials):
     client = RomaClient.new_builder().with_credentials(credentials).with_endpoints([cloud]).build()
-    body = AttachOrDetachDomainsReqBody(domains=[AttachOrDetachDomainInfo(domain="api.example.com")])
+    body = AttachOrDetachDomainsReqBody(domains=[AttachOrDetachDomainInfo(domain="apigtest.xxx.com")])
     client.batch_associate_domains_v2(BatchAssociateDomainsV2Request(certificate_id=CERTIFICATE, body=body))
 
 
