@@ -14,9 +14,11 @@ pub use self::settings::{SETTINGS, Setting};
 use crate::{
     cloud::{self, Place},
     credentials::{self, parse_token},
-    http,
+    http::{self, Secret},
+    policy::Policy,
     server::{self, Address},
     telemetry::LogFormat,
+    tls,
     validate::is_safe_segment,
 };
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub(crate) log_level: String,
     /// What `check` shows: each setting with where it came from.
     given: Vec<(&'static Setting, Option<Given>)>,
+    /// And the rules as they were written.
+    policy: Vec<toml::Table>,
 }
 
 /// Where a value was given.
@@ -98,6 +102,7 @@ impl Config {
             base,
             proxy: read.text("upstream-proxy").and_then(|text| read.check("upstream-proxy", base_url(&text))),
             extra_roots: read.file("upstream-ca"),
+            identity: client_identity(&mut read),
             connect_timeout: read.duration("connect-timeout"),
             idle_timeout: read.duration("upstream-idle-timeout"),
         });
@@ -107,7 +112,8 @@ impl Config {
         }
         let credentials = credentials(&mut read);
         let place = Place { family, default_project };
-        let gateway = gateway(&mut read, upstream, credentials, place);
+        let rules = read.tables("policy");
+        let gateway = gateway(&mut read, upstream, credentials, place, &rules);
         let log_format = match read.one_of("log-format", &["text", "json"]) {
             Some("text") => LogFormat::Text,
             Some(_) => LogFormat::Json,
@@ -119,7 +125,7 @@ impl Config {
         }
         let (given, faults) = read.finish();
         match gateway {
-            Some(gateway) if faults.is_empty() => Ok(Self { gateway, log_format, log_level, given }),
+            Some(gateway) if faults.is_empty() => Ok(Self { gateway, log_format, log_level, given, policy: rules }),
             _ => Err(Faults(faults)),
         }
     }
@@ -149,7 +155,9 @@ impl Config {
                 }
             }
         };
-        self.given.iter().map(|setting| line(setting) + "\n").collect()
+        let settings: String = self.given.iter().map(|setting| line(setting) + "\n").collect();
+        let rules = self.policy.iter().map(|rule| format!("\n[[policy]]\n{rule}"));
+        settings + &rules.collect::<String>()
     }
 }
 
@@ -218,14 +226,88 @@ fn credentials(read: &mut Reader<'_>) -> Option<credentials::Settings> {
     }
 }
 
+/// The client certificate for the upstream and its key, PEM, one after the other.
+fn client_identity(read: &mut Reader<'_>) -> Option<Secret> {
+    match (read.file("upstream-client-certificate"), read.file("upstream-client-key")) {
+        (Some(certificate), Some(key)) => Some(Secret([certificate, b"\n".to_vec(), key].concat())),
+        (None, None) => None,
+        (Some(_), None) => {
+            read.fault("upstream-client-certificate", "needs upstream-client-key");
+            None
+        }
+        (None, Some(_)) => {
+            read.fault("upstream-client-key", "needs upstream-client-certificate");
+            None
+        }
+    }
+}
+
+/// TLS for callers: `None` for plain text, also when a fault was noted.
+fn tls(read: &mut Reader<'_>, listen: Option<&Address>) -> Option<(tls::Settings, tls::Loaded)> {
+    let path = |read: &Reader<'_>, key| read.text(key).map(PathBuf::from);
+    let client_ca = path(read, "tls-client-ca");
+    let settings = match (path(read, "tls-certificate"), path(read, "tls-key")) {
+        (Some(certificate), Some(key)) => tls::Settings { certificate, key, client_ca },
+        (Some(_), None) => {
+            read.fault("tls-certificate", "needs tls-key");
+            return None;
+        }
+        (None, Some(_)) => {
+            read.fault("tls-key", "needs tls-certificate");
+            return None;
+        }
+        (None, None) => {
+            if client_ca.is_some() {
+                read.fault("tls-client-ca", "needs tls-certificate and tls-key");
+            }
+            return None;
+        }
+    };
+    if matches!(listen, Some(Address::Unix(_))) {
+        read.fault("tls-certificate", "is for a port; on a Unix socket the kernel says who calls");
+        return None;
+    }
+    let loaded = read.check("tls-certificate", settings.load().map_err(|fault| format!("can't be used: {fault}")))?;
+    Some((settings, loaded))
+}
+
+fn policy(read: &mut Reader<'_>, rules: &[toml::Table]) -> Option<Policy> {
+    let policy = match Policy::read(rules) {
+        Ok(policy) => policy,
+        Err(faults) => {
+            faults.iter().for_each(|fault| read.table_fault("policy", fault));
+            return None;
+        }
+    };
+    if policy.names_certificates() && read.text("tls-client-ca").is_none() {
+        read.table_fault("policy", "has rules for certificates, which callers bring only if tls-client-ca is set");
+    }
+    Some(policy)
+}
+
 fn gateway(
     read: &mut Reader<'_>,
     upstream: Option<http::Settings>,
     credentials: Option<credentials::Settings>,
     place: Place,
+    rules: &[toml::Table],
 ) -> Option<server::Settings> {
     let listen = read.text("listen").unwrap_or_default();
     let listen = read.check("listen", Address::parse(&listen));
+    let tls = tls(read, listen.as_ref());
+    let policy = policy(read, rules);
+    // A gateway that signs for whoever reaches its port gives the cloud account away.
+    if credentials.as_ref().is_some_and(|credentials| !matches!(credentials, credentials::Settings::Passthrough))
+        && listen.as_ref().is_some_and(Address::is_for_strangers)
+        && read.text("tls-client-ca").is_none()
+        && rules.is_empty()
+    {
+        read.fault(
+            "listen",
+            "can be reached by strangers, and the gateway would use its own credentials for them: set tls-client-ca, \
+             write [[policy]] rules (identity = \"anyone\" lets everybody in), or listen on loopback or a Unix socket",
+        );
+    }
     let admin_listen = read.text("admin-listen").filter(|text| text != "off");
     if let Some(text) = &admin_listen
         && !matches!(Address::parse(text), Ok(Address::Tcp(_)))
@@ -260,6 +342,8 @@ fn gateway(
         credentials: credentials?,
         place,
         listen: listen?,
+        tls,
+        policy: policy?,
         admin_listen,
         connection,
         max_connections,

@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     error::Error as _,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use reqwest::{Certificate, Proxy, Url};
+use reqwest::{Certificate, Identity, Proxy, Url};
 
 use crate::{call::Progress, telemetry::Metrics};
 
@@ -27,9 +28,21 @@ pub(crate) struct Settings {
     pub(crate) proxy: Option<Url>,
     /// Further roots to trust, PEM.
     pub(crate) extra_roots: Option<Vec<u8>>,
+    /// A certificate to show the upstream and its key, PEM.
+    pub(crate) identity: Option<Secret>,
     pub(crate) connect_timeout: Duration,
     /// Shorter than common servers keep idle connections, so that it is we who close them.
     pub(crate) idle_timeout: Duration,
+}
+
+/// Bytes that never show.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
 }
 
 /// A connection pool to one upstream.
@@ -89,6 +102,11 @@ impl Upstream {
         if let Some(pem) = &settings.extra_roots {
             let roots = Certificate::from_pem_bundle(pem).map_err(|fault| chain(&fault))?;
             builder = builder.tls_certs_merge(roots);
+        }
+        if let Some(Secret(pem)) = &settings.identity {
+            let identity = Identity::from_pem(pem)
+                .map_err(|_| "upstream-client-certificate and upstream-client-key can't be used".to_owned())?;
+            builder = builder.identity(identity);
         }
         let client = builder.build().map_err(|fault| chain(&fault))?;
         Ok(Self { client, base: settings.base.clone(), metrics })

@@ -19,13 +19,17 @@ mod cloud;
 pub mod config;
 mod credentials;
 pub mod emulator;
+mod follow;
 mod held;
 mod http;
 pub mod pb;
+mod peer;
+mod policy;
 #[doc(hidden)]
 pub mod pure;
 pub mod server;
 mod service;
 mod status;
 pub mod telemetry;
+mod tls;
 mod validate;

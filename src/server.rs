@@ -27,8 +27,10 @@ use crate::{
         self,
         certificate_service_server::{CertificateServiceServer, SERVICE_NAME},
     },
+    policy::Policy,
     service::Certificates,
     telemetry::Metrics,
+    tls::{self, Tls},
 };
 
 /// Calls that may have begun for each that may be in progress: without a message a call costs little.
@@ -44,6 +46,9 @@ pub struct Settings {
     pub(crate) credentials: credentials::Settings,
     pub(crate) place: Place,
     pub(crate) listen: Address,
+    /// `None`: plain text.
+    pub(crate) tls: Option<(tls::Settings, tls::Loaded)>,
+    pub(crate) policy: Policy,
     /// `None`: no admin port.
     pub(crate) admin_listen: Option<String>,
     pub(crate) connection: Limits,
@@ -108,6 +113,7 @@ pub struct Server {
     admin: Option<TcpListener>,
     inbound: Inbound,
     health: HealthReporter,
+    tls: Option<Arc<Tls>>,
     shared: Arc<Shared>,
 }
 
@@ -165,9 +171,14 @@ impl Server {
             Arc::clone(&shared.metrics),
         );
         let health = HealthReporter::new();
-        let service = Certificates::new(cloud, settings.require_instance_ids);
+        let tls = settings
+            .tls
+            .clone()
+            .map(|(files, loaded)| Arc::new(Tls::start(files, loaded, Arc::clone(&shared.metrics))));
+        let policy = settings.policy.clone();
+        let service = Certificates::new(cloud, policy, settings.require_instance_ids, Arc::clone(&shared.metrics));
         let inbound = Inbound::new(routes(service, &health, settings.max_message_size), Arc::clone(&shared));
-        Ok(Self { settings, listener, admin, inbound, health, shared })
+        Ok(Self { settings, listener, admin, inbound, health, tls, shared })
     }
 
     /// The address of the gRPC port.
@@ -221,11 +232,11 @@ impl Server {
                     Ok(_) if connections.len() >= self.settings.max_connections => {
                         self.shared.metrics.connections_refused.inc();
                     }
-                    Ok(peer) => {
+                    Ok((stream, peer)) => {
                         self.shared.metrics.connections_accepted.inc();
                         let inbound = self.inbound.clone();
                         let limits = self.settings.connection;
-                        connections.spawn(connection::serve(peer, inbound, limits));
+                        connections.spawn(connection::serve(stream, peer, self.tls.clone(), inbound, limits));
                     }
                     Err(fault) => {
                         warn!(%fault, "can't accept a connection");

@@ -86,6 +86,16 @@ pub(crate) struct Metrics {
     pub(crate) retries: Counter,
     /// The circuit to the upstream: 0 closed, 1 half open, 2 open.
     pub(crate) circuit: Gauge,
+    /// TLS handshakes on the gRPC port that came to nothing.
+    pub(crate) tls_handshakes_failed: Counter,
+    /// When the gateway's certificate ends, in seconds since 1970; 0 without TLS.
+    pub(crate) tls_not_after: Gauge,
+    /// Times that the TLS files were read again.
+    pub(crate) tls_reloads: Counter,
+    /// Times that they could not be used.
+    pub(crate) tls_reload_failures: Counter,
+    /// Calls that policy refused.
+    pub(crate) calls_not_allowed: Counter,
 }
 
 impl Default for Metrics {
@@ -102,6 +112,11 @@ impl Default for Metrics {
             panics: Counter::default(),
             retries: Counter::default(),
             circuit: Gauge::default(),
+            tls_handshakes_failed: Counter::default(),
+            tls_not_after: Gauge::default(),
+            tls_reloads: Counter::default(),
+            tls_reload_failures: Counter::default(),
+            calls_not_allowed: Counter::default(),
         };
         metrics.registered()
     }
@@ -140,6 +155,28 @@ impl Metrics {
             "apig_gateway_circuit_state",
             "The circuit to the upstream: 0 closed, 1 half open, 2 open",
             self.circuit.clone(),
+        );
+        registry.register(
+            "apig_gateway_tls_handshakes_failed",
+            "TLS handshakes on the gRPC port that came to nothing",
+            self.tls_handshakes_failed.clone(),
+        );
+        registry.register_with_unit(
+            "apig_gateway_tls_certificate_not_after",
+            "When the certificate of the gRPC port ends, since 1970; 0 without TLS",
+            Unit::Seconds,
+            self.tls_not_after.clone(),
+        );
+        registry.register("apig_gateway_tls_reloads", "Times that TLS files were read again", self.tls_reloads.clone());
+        registry.register(
+            "apig_gateway_tls_reload_failures",
+            "Times that changed TLS files could not be used",
+            self.tls_reload_failures.clone(),
+        );
+        registry.register(
+            "apig_gateway_calls_not_allowed",
+            "Calls that the policy refused",
+            self.calls_not_allowed.clone(),
         );
         self
     }

@@ -4,18 +4,22 @@ use std::{collections::BTreeMap, fmt::Display, fs, ops::RangeInclusive, str::Fro
 
 use super::{Given, SETTINGS, Setting, Source, Sources};
 
+/// The arrays of tables that the file may have besides settings.
+const TABLES: &[&str] = &["policy"];
+
 /// The given values, and the faults so far.
 pub(super) struct Reader<'a> {
     sources: Sources<'a>,
     file: BTreeMap<String, String>,
+    tables: BTreeMap<String, Vec<toml::Table>>,
     faults: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(mut sources: Sources<'a>) -> Self {
         let mut faults = Vec::new();
-        let file = sources.file.take().map(|text| file_values(&text, &mut faults)).unwrap_or_default();
-        Self { sources, file, faults }
+        let (file, tables) = sources.file.take().map(|text| file_values(&text, &mut faults)).unwrap_or_default();
+        Self { sources, file, tables, faults }
     }
 
     /// What was given for a setting, by the strongest source.
@@ -115,6 +119,16 @@ impl<'a> Reader<'a> {
         self.check(key, fs::read(path).map_err(|fault| format!("can't be read: {fault}")))
     }
 
+    /// The tables of an array in the file, `[[key]]` each.
+    pub(super) fn tables(&mut self, key: &str) -> Vec<toml::Table> {
+        self.tables.remove(key).unwrap_or_default()
+    }
+
+    /// Notes a fault in an array of tables.
+    pub(super) fn table_fault(&mut self, key: &str, what: impl Display) {
+        self.faults.push(format!("{key} (file) {what}"));
+    }
+
     /// Every setting with what was given for it, and all faults.
     pub(super) fn finish(self) -> (Vec<(&'static Setting, Option<Given>)>, Vec<String>) {
         let given = SETTINGS.iter().map(|setting| (setting, self.given(setting))).collect();
@@ -126,7 +140,10 @@ fn find(key: &str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.key == key).expect("config asks only for what the table has")
 }
 
-fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String> {
+/// The values of a file, and its arrays of tables.
+type Written = (BTreeMap<String, String>, BTreeMap<String, Vec<toml::Table>>);
+
+fn file_values(text: &str, faults: &mut Vec<String>) -> Written {
     let table = match text.parse::<toml::Table>() {
         Ok(table) => table,
         Err(fault) => {
@@ -134,11 +151,18 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String>
             let line =
                 fault.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
             faults.push(format!("the file is no TOML: line {line}: {}", fault.message()));
-            return BTreeMap::new();
+            return Written::default();
         }
     };
-    let mut values = BTreeMap::new();
+    let (mut values, mut arrays) = Written::default();
     for (key, value) in table {
+        if TABLES.contains(&key.as_str()) {
+            match tables(value) {
+                Some(tables) => drop(arrays.insert(key, tables)),
+                None => faults.push(format!("{key} (file) must be tables, [[{key}]] each")),
+            }
+            continue;
+        }
         if !SETTINGS.iter().any(|setting| setting.file_key() == key) {
             faults.push(format!("{key} (file) is no setting"));
             continue;
@@ -153,7 +177,16 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> BTreeMap<String, String>
             }
         };
     }
-    values
+    (values, arrays)
+}
+
+fn tables(value: toml::Value) -> Option<Vec<toml::Table>> {
+    let toml::Value::Array(values) = value else { return None };
+    let table = |value| match value {
+        toml::Value::Table(table) => Some(table),
+        _ => None,
+    };
+    values.into_iter().map(table).collect()
 }
 
 /// Reads a time such as `250ms`, `30s` or `5m`, at most a day.

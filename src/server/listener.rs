@@ -1,9 +1,16 @@
 //! Where the gateway listens: a TCP port or a Unix socket. It knows no HTTP.
 
-use std::{fmt, fs, io, net::SocketAddr, os::unix::fs::FileTypeExt as _, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::FileTypeExt as _,
+    path::PathBuf,
+};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
+
+use crate::peer::{Identity, Peer};
 
 /// An address to listen on, or to reach a gateway at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +40,21 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether anyone but this host's own processes can reach it. A name is a stranger's unless it can't be: what it
+    /// resolves to may change.
+    pub(crate) fn is_for_strangers(&self) -> bool {
+        let Self::Tcp(address) = self else { return false };
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        match host.parse::<IpAddr>() {
+            Ok(ip) => !ip.to_canonical().is_loopback(),
+            // RFC 6761: always loopback.
+            Err(_) => !host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -43,7 +65,7 @@ impl fmt::Display for Address {
 }
 
 /// A connection from a peer.
-pub(super) type Peer = Either<TcpStream, UnixStream>;
+pub(super) type Stream = Either<TcpStream, UnixStream>;
 
 /// An open port or socket.
 #[derive(Debug)]
@@ -86,15 +108,20 @@ impl Listener {
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Peer> {
+    /// The next connection, and whom the kernel says it is from.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener, _) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 // Answers are small: waiting to fill a packet would only delay them.
                 let _ = stream.set_nodelay(true);
-                Ok(Either::Left(stream))
+                Ok((Either::Left(stream), Peer { identity: Identity::Nobody, address: Some(address) }))
             }
-            Self::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let identity = stream.peer_cred().map_or(Identity::Nobody, |peer| Identity::Uid(peer.uid()));
+                Ok((Either::Right(stream), Peer { identity, address: None }))
+            }
         }
     }
 }
@@ -117,6 +144,26 @@ mod tests {
         assert_eq!(Address::parse("unix:///run/gw.sock"), Ok(Address::Unix("/run/gw.sock".into())));
         for wrong in ["", "host", ":1", "host:", "host:99999", "unix:", "unix:relative", "unix://relative"] {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn strangers_reach_all_that_is_not_loopback() {
+        for ours in
+            ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "LOCALHOST:1", "unix:/s"]
+        {
+            assert!(!Address::parse(ours).unwrap().is_for_strangers(), "{ours}");
+        }
+        for open in [
+            "0.0.0.0:1",
+            "[::]:1",
+            "[::ffff:0.0.0.0]:1",
+            "10.0.0.1:1",
+            "[fe80::1]:1",
+            "host:1",
+            "localhost.evil.example:1",
+        ] {
+            assert!(Address::parse(open).unwrap().is_for_strangers(), "{open}");
         }
     }
 

@@ -23,6 +23,7 @@ pub(super) enum Reason {
     InvalidRequest,
     TokenMissing,
     CredentialsRefused,
+    CallerNotAllowed,
     UpstreamUnreachable,
     UpstreamConnectionLost,
     UpstreamProtocolError,
@@ -40,6 +41,7 @@ impl Reason {
             Self::InvalidRequest => "INVALID_REQUEST",
             Self::TokenMissing => "TOKEN_MISSING",
             Self::CredentialsRefused => "CREDENTIALS_REFUSED",
+            Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
             Self::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
             Self::UpstreamConnectionLost => "UPSTREAM_CONNECTION_LOST",
             Self::UpstreamProtocolError => "UPSTREAM_PROTOCOL_ERROR",
@@ -118,6 +120,16 @@ impl Own {
         }
         status
     }
+}
+
+/// The gateway's policy does not let this caller do that. It says which part of the request was too much, and nothing of
+/// the rules.
+pub(crate) fn caller_not_allowed(what: &'static str, method: &str) -> Status {
+    Own::new(Code::PermissionDenied, Reason::CallerNotAllowed)
+        .fact("denied", what)
+        .fact("method", method)
+        .outcome(Outcome::NotSent)
+        .status(&format!("the policy of this gateway does not allow the caller this {what}"))
 }
 
 /// The request breaks rules that are known before anything is sent.

@@ -23,16 +23,20 @@ pub(crate) struct Gateway {
 
 /// A gateway to be.
 #[derive(Debug)]
-pub(crate) struct Plan(BTreeMap<&'static str, String>);
+pub(crate) struct Plan {
+    flags: BTreeMap<&'static str, String>,
+    file: Option<String>,
+}
 
 impl Gateway {
     /// A gateway whose upstream is at this address.
     pub(crate) fn facing(upstream: SocketAddr) -> Plan {
-        Plan(BTreeMap::from([
+        let flags = BTreeMap::from([
             ("upstream", format!("http://{upstream}")),
             ("listen", "127.0.0.1:0".into()),
             ("admin-listen", "127.0.0.1:0".into()),
-        ]))
+        ]);
+        Plan { flags, file: None }
     }
 
     /// A caller with a token, on a connection of its own.
@@ -75,13 +79,19 @@ impl Drop for Gateway {
 impl Plan {
     /// Sets a setting, by its flag.
     pub(crate) fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.0.insert(key, value.into());
+        self.flags.insert(key, value.into());
+        self
+    }
+
+    /// What the configuration file says.
+    pub(crate) fn file(mut self, text: &str) -> Self {
+        self.file = Some(text.to_owned());
         self
     }
 
     /// Starts it.
     pub(crate) async fn start(self) -> Gateway {
-        let config = Config::load(Sources { flags: self.0, ..Sources::default() }).unwrap();
+        let config = Config::load(Sources { flags: self.flags, file: self.file, ..Sources::default() }).unwrap();
         let server = Server::bind(config.gateway).await.unwrap();
         let (address, admin) = (server.address(), server.admin_address().unwrap());
         let stop = CancellationToken::new();
