@@ -275,7 +275,9 @@ fn policy(read: &mut Reader<'_>, rules: &[toml::Table]) -> Option<Policy> {
     let policy = match Policy::read(rules) {
         Ok(policy) => policy,
         Err(faults) => {
-            faults.iter().for_each(|fault| read.table_fault("policy", fault));
+            for fault in faults {
+                read.table_fault("policy", fault);
+            }
             return None;
         }
     };
@@ -294,6 +296,9 @@ fn gateway(
 ) -> Option<server::Settings> {
     let listen = read.text("listen").unwrap_or_default();
     let listen = read.check("listen", Address::parse(&listen));
+    let listen_mode = read.text("listen-mode").and_then(|text| u32::from_str_radix(&text, 8).ok());
+    let listen_mode = listen_mode.filter(|mode| *mode <= 0o777).ok_or("must be an octal mode, as in 660");
+    let listen_mode = read.check("listen-mode", listen_mode);
     let tls = tls(read, listen.as_ref());
     let policy = policy(read, rules);
     // A gateway that signs for whoever reaches its port gives the cloud account away.
@@ -342,6 +347,7 @@ fn gateway(
         credentials: credentials?,
         place,
         listen: listen?,
+        listen_mode: listen_mode?,
         tls,
         policy: policy?,
         admin_listen,

@@ -46,6 +46,8 @@ pub struct Settings {
     pub(crate) credentials: credentials::Settings,
     pub(crate) place: Place,
     pub(crate) listen: Address,
+    /// The mode of a Unix socket.
+    pub(crate) listen_mode: u32,
     /// `None`: plain text.
     pub(crate) tls: Option<(tls::Settings, tls::Loaded)>,
     pub(crate) policy: Policy,
@@ -151,7 +153,7 @@ impl Server {
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
         let upstream = Upstream::new(&settings.upstream, Arc::clone(&metrics)).map_err(StartError::Upstream)?;
-        let listener = Listener::bind(&settings.listen)
+        let listener = Listener::bind(&settings.listen, settings.listen_mode)
             .await
             .map_err(|cause| StartError::Listen { address: settings.listen.to_string(), cause })?;
         let admin = match &settings.admin_listen {

@@ -34,6 +34,7 @@ const fn set(key: &'static str, value: &'static str, default: Option<&'static st
 /// Every setting, in the order in which people meet them.
 pub const SETTINGS: &[Setting] = &[
     set("listen", "ADDRESS", Some("127.0.0.1:50051"), "Where to serve gRPC: host:port or unix:/path"),
+    set("listen-mode", "MODE", Some("600"), "Who may connect to the Unix socket, in octal as chmod has it"),
     set("tls-certificate", "PATH", None, "PEM certificate chain for gRPC over TLS; read again when it changes"),
     set("tls-key", "PATH", None, "The certificate's private key, PEM; read again when it changes"),
     set(

@@ -70,6 +70,9 @@ fn an_identity_is_what_was_verified_and_no_more() {
     }
 }
 
+/// Who, on which project, certificate and domains; and what is denied.
+type Case<'a> = (&'a Identity, &'a str, &'a str, &'a [&'a str], Option<&'static str>);
+
 #[test]
 fn each_part_of_a_rule_narrows_it() {
     let two = policy(
@@ -79,7 +82,7 @@ fn each_part_of_a_rule_narrows_it() {
     )
     .unwrap();
     let one = Identity::Uid(1);
-    let table: [(&Identity, &str, &str, &[&str], Option<&str>); 11] = [
+    let table: [Case<'_>; 11] = [
         (&one, "p1", "c1", &["one.example"], None),
         (&one, "p1", "c1", &["a.one.example", "b.two.example"], None),
         (&one, "p2", "c1", &["one.example"], None),

@@ -3,8 +3,8 @@
 use std::{
     fmt, fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::FileTypeExt as _,
-    path::PathBuf,
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
 };
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -79,7 +79,7 @@ pub(super) enum Listener {
 pub(super) struct SocketFile(PathBuf);
 
 impl Listener {
-    pub(super) async fn bind(address: &Address) -> io::Result<Self> {
+    pub(super) async fn bind(address: &Address, mode: u32) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
                 let listener = TcpListener::bind(address).await?;
@@ -95,7 +95,7 @@ impl Listener {
                     }
                     fs::remove_file(path)?;
                 }
-                let listener = UnixListener::bind(path)?;
+                let listener = bind_private(path, mode)?;
                 Ok(Self::Unix(listener, SocketFile(path.clone())))
             }
         }
@@ -124,6 +124,24 @@ impl Listener {
             }
         }
     }
+}
+
+/// Binds a socket that nobody else can connect to before it has its mode: in a folder of its own, and linked from there.
+/// The umask belongs to the whole process, and its default lets others in.
+fn bind_private(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    // A short name: a socket's path has room for about a hundred bytes.
+    // Process ids are no help: in containers that share a folder all of them may be 1.
+    let folder = path.with_file_name(format!(".{:08x}", fastrand::u32(..)));
+    fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let socket = folder.join("s");
+    let bound = UnixListener::bind(&socket).and_then(|listener| {
+        fs::set_permissions(&socket, fs::Permissions::from_mode(mode))?;
+        // Unlike a rename, a link replaces nothing that is there.
+        fs::hard_link(&socket, path)?;
+        Ok(listener)
+    });
+    let _ = fs::remove_dir_all(&folder);
+    bound
 }
 
 impl Drop for SocketFile {
@@ -174,10 +192,22 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let address = Address::Unix(path.clone());
-        let listener = Listener::bind(&address).await.unwrap();
-        assert_eq!(Listener::bind(&address).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let listener = Listener::bind(&address, 0o600).await.unwrap();
+        assert_eq!(Listener::bind(&address, 0o600).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_the_mode_that_was_asked_for_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gw.sock");
+        for mode in [0o600, 0o666] {
+            let _listener = Listener::bind(&Address::Unix(path.clone()), mode).await.unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            UnixStream::connect(&path).await.unwrap();
+        }
     }
 
     #[tokio::test]
@@ -185,7 +215,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(Listener::bind(&Address::Unix(path.clone())).await.is_err());
+        assert!(Listener::bind(&Address::Unix(path.clone()), 0o600).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 }

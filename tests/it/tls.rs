@@ -20,7 +20,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use crate::support::{Authority, Caller, Cloud, Gateway, Mount, Pair, Reply, documented, soon};
+use crate::support::{Authority, Caller, Cloud, Gateway, Mount, Pair, Program, Reply, documented, soon};
 
 const NAME: &str = "gateway.example";
 
@@ -190,4 +190,32 @@ async fn a_peer_that_does_not_finish_its_handshake_is_dropped_and_holds_nobody_u
     let mut silent = TcpStream::connect(gateway.address.to_string()).await.unwrap();
     assert!(gets_through(&gateway, &ours, None).await);
     assert_eq!(soon(silent.read(&mut [0; 16])).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn the_commands_that_call_a_gateway_show_their_certificate() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let ours = Authority::new();
+    let (server, caller) = (ours.issue(&["localhost"]), ours.issue(&["caller.example"]));
+    let ca = ours.pem();
+    let mount = Mount::new(&files(&server, &ca));
+    let own = Mount::new(&files(&caller, &ca));
+    let gateway = gateway(&mount, &cloud, true).await;
+    let port = gateway.address.to_string().rsplit_once(':').unwrap().1.to_owned();
+    let target = format!("https://localhost:{port}");
+    let (ca, certificate, key) = (own.path("ca.crt"), own.path("tls.crt"), own.path("tls.key"));
+    let probe = ["health", "--target", &target, "--ca", &ca];
+    let shown = ["--certificate", &certificate, "--key", &key];
+    assert_eq!(Program::run(&[&probe[..], &shown].concat(), &[]).await.code, Some(0));
+    assert_eq!(Program::run(&probe, &[]).await.code, Some(1));
+    assert_eq!(Program::run(&probe[..3], &[]).await.code, Some(1), "nothing to trust");
+    // What was meant to be encrypted must not go in plain text.
+    let plain = format!("http://localhost:{port}");
+    let ended = Program::run(&["health", "--target", &plain, "--ca", &ca], &[]).await;
+    assert!(ended.err.contains("https"), "{}", ended.err);
+    let attach =
+        ["attach", "--target", &target, "--ca", &ca, "--certificate-id", "c", "--project-id", "p", "--domain", "a.b"];
+    let ended = Program::run(&[&attach[..], &shown].concat(), &[("APIG_GATEWAY_TOKEN", "t")]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert_eq!(cloud.seen().len(), 1);
 }

@@ -44,9 +44,12 @@ impl Authority {
         params.not_after = date_time_ymd(year, 1, 1);
         params.subject_alt_names = names
             .iter()
-            .map(|name| match name.contains("://") {
-                true => SanType::URI((*name).try_into().unwrap()),
-                false => SanType::DnsName((*name).try_into().unwrap()),
+            .map(|name| {
+                if name.contains("://") {
+                    SanType::URI((*name).try_into().unwrap())
+                } else {
+                    SanType::DnsName((*name).try_into().unwrap())
+                }
             })
             .collect();
         let key = KeyPair::generate().unwrap();
