@@ -45,15 +45,20 @@ impl Names {
             _ => None,
         });
         let spiffe = match (uris.next(), uris.next()) {
-            (Some(uri), None) if uri.starts_with("spiffe://") => Some(uri.to_owned()),
+            (Some(uri), None) if uri.starts_with("spiffe://") && is_printable(uri) => Some(uri.to_owned()),
             _ => None,
         };
         let dns = names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::DNSName(name) if is_printable(name) => Some(name.to_ascii_lowercase()),
             _ => None,
         });
         Self { spiffe, dns: dns.collect() }
     }
+}
+
+/// Whether a name could stand in a log line without making another one.
+fn is_printable(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// As policy writes it: the one name that says most. For logs, so a certificate can't make a line as long as it likes.
@@ -98,6 +103,12 @@ mod tests {
         assert_eq!(found.spiffe.as_deref(), Some("spiffe://example.org/a"));
         assert_eq!(found.dns, ["a.example", "b.example"]);
         assert_eq!(names(vec![]), Names::default());
+    }
+
+    #[test]
+    fn a_name_that_would_break_a_log_line_is_no_name() {
+        let found = names(vec![uri("spiffe://example.org/a\nb"), dns("a.example\n"), dns("b.example")]);
+        assert_eq!(found, Names { spiffe: None, dns: vec!["b.example".into()] });
     }
 
     #[test]

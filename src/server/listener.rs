@@ -49,7 +49,7 @@ impl Address {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         match host.parse::<IpAddr>() {
             Ok(ip) => !ip.to_canonical().is_loopback(),
-            // RFC 6761: always loopback.
+            // Always loopback, by RFC 6761.
             Err(_) => !host.eq_ignore_ascii_case("localhost"),
         }
     }
