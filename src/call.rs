@@ -1,4 +1,4 @@
-//! What one call carries besides its message: deadline, token, ids, trace, and how far its request has gone. It knows
+//! What one call carries besides its message: deadline, token, ids, trace, caller, and how far its request has gone. It knows
 //! neither gRPC nor the cloud.
 
 use std::sync::{
@@ -9,7 +9,7 @@ use std::sync::{
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::held::Held;
+use crate::{held::Held, peer::Peer};
 
 /// The context of one call. It travels by reference, and nobody amends it but [`Progress`].
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) progress: Arc<Progress>,
     /// The memory that the call's message holds.
     pub(crate) held: Arc<Held>,
+    /// Who calls.
+    pub(crate) peer: Arc<Peer>,
 }
 
 /// W3C trace context, passed on as it came.

@@ -6,7 +6,7 @@ mod read;
 mod region;
 mod settings;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use reqwest::Url;
 
@@ -18,8 +18,11 @@ use self::{
 };
 use crate::{
     cloud, http,
+    policy::Policy,
+    secret::Secret,
     server::{self, Address},
     telemetry::LogFormat,
+    tls,
     validate::is_safe_segment,
 };
 
@@ -34,6 +37,8 @@ pub struct Config {
     given: Vec<(&'static Setting, Option<Given>)>,
     /// What else `check` says: what was decided for whoever left it open.
     notes: Vec<String>,
+    /// And the rules as they were written.
+    policy: Vec<toml::Table>,
 }
 
 /// Where a value was given.
@@ -103,6 +108,7 @@ impl Config {
             base,
             proxy: read.text("upstream-proxy").and_then(|text| read.check("upstream-proxy", base_url(&text))),
             extra_roots: read.file("upstream-ca"),
+            identity: client_identity(&mut read),
             connect_timeout: read.duration("connect-timeout"),
             idle_timeout: read.duration("upstream-idle-timeout"),
         });
@@ -110,8 +116,9 @@ impl Config {
         if default_project.as_deref().is_some_and(|id| !is_safe_segment(id)) {
             read.fault("project-id", "must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~");
         }
+        let rules = read.tables("policy");
         let credentials = credentials::read(&mut read, upstream.as_ref(), default_project);
-        let gateway = gateway(&mut read, upstream, credentials, family);
+        let gateway = gateway(&mut read, upstream, credentials, family, &rules);
         let log_format = match read.one_of("log-format", &["text", "json"]) {
             Some("text") => LogFormat::Text,
             Some(_) => LogFormat::Json,
@@ -123,7 +130,9 @@ impl Config {
         }
         let Read { given, notes, faults } = read.finish();
         match gateway {
-            Some(gateway) if faults.is_empty() => Ok(Self { gateway, log_format, log_level, given, notes }),
+            Some(gateway) if faults.is_empty() => {
+                Ok(Self { gateway, log_format, log_level, given, notes, policy: rules })
+            }
             _ => Err(Faults(faults)),
         }
     }
@@ -154,7 +163,9 @@ impl Config {
             }
         };
         let notes = self.notes.iter().map(|note| format!("# {note}\n"));
-        self.given.iter().map(|setting| line(setting) + "\n").chain(notes).collect()
+        let settings: String = self.given.iter().map(|setting| line(setting) + "\n").chain(notes).collect();
+        let rules = self.policy.iter().map(|rule| format!("\n[[policy]]\n{rule}"));
+        settings + &rules.collect::<String>()
     }
 }
 
@@ -197,14 +208,93 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
+/// The client certificate for the upstream and its key, PEM, one after the other.
+fn client_identity(read: &mut Reader<'_>) -> Option<Secret<Vec<u8>>> {
+    match (read.file("upstream-client-certificate"), read.file("upstream-client-key")) {
+        (Some(certificate), Some(key)) => Some(Secret::new([certificate, b"\n".to_vec(), key].concat())),
+        (None, None) => None,
+        (Some(_), None) => {
+            read.fault("upstream-client-certificate", "needs upstream-client-key");
+            None
+        }
+        (None, Some(_)) => {
+            read.fault("upstream-client-key", "needs upstream-client-certificate");
+            None
+        }
+    }
+}
+
+/// TLS for callers: `None` for plain text, also when a fault was noted.
+fn tls(read: &mut Reader<'_>, listen: Option<&Address>) -> Option<(tls::Settings, tls::Loaded)> {
+    let path = |read: &Reader<'_>, key| read.text(key).map(PathBuf::from);
+    let client_ca = path(read, "tls-client-ca");
+    let settings = match (path(read, "tls-certificate"), path(read, "tls-key")) {
+        (Some(certificate), Some(key)) => tls::Settings { certificate, key, client_ca },
+        (Some(_), None) => {
+            read.fault("tls-certificate", "needs tls-key");
+            return None;
+        }
+        (None, Some(_)) => {
+            read.fault("tls-key", "needs tls-certificate");
+            return None;
+        }
+        (None, None) => {
+            if client_ca.is_some() {
+                read.fault("tls-client-ca", "needs tls-certificate and tls-key");
+            }
+            return None;
+        }
+    };
+    if matches!(listen, Some(Address::Unix(_))) {
+        read.fault("tls-certificate", "is for a port; on a Unix socket the kernel says who calls");
+        return None;
+    }
+    let loaded = read.check("tls-certificate", settings.load().map_err(|fault| format!("can't be used: {fault}")))?;
+    Some((settings, loaded))
+}
+
+fn policy(read: &mut Reader<'_>, rules: &[toml::Table]) -> Option<Policy> {
+    let policy = match Policy::read(rules) {
+        Ok(policy) => policy,
+        Err(faults) => {
+            for fault in faults {
+                read.fault_at("policy (file)", fault);
+            }
+            return None;
+        }
+    };
+    if policy.names_certificates() && read.text("tls-client-ca").is_none() {
+        read.fault_at("policy (file)", "has rules for certificates, which callers bring only if tls-client-ca is set");
+    }
+    Some(policy)
+}
+
 fn gateway(
     read: &mut Reader<'_>,
     upstream: Option<http::Settings>,
     credentials: Option<Credentials>,
     family: &'static str,
+    rules: &[toml::Table],
 ) -> Option<server::Settings> {
     let listen = read.text("listen").unwrap_or_default();
     let listen = read.check("listen", Address::parse(&listen));
+    let listen_mode = read.text("listen-mode").and_then(|text| u32::from_str_radix(&text, 8).ok());
+    let listen_mode = listen_mode.filter(|mode| *mode <= 0o777).ok_or("must be an octal mode, as in 660");
+    let listen_mode = read.check("listen-mode", listen_mode);
+    let tls = tls(read, listen.as_ref());
+    let policy = policy(read, rules);
+    // A gateway that signs for whoever reaches its port gives the cloud account away.
+    if credentials.as_ref().is_some_and(Credentials::are_held)
+        && listen.as_ref().is_some_and(Address::is_for_strangers)
+        && read.text("tls-client-ca").is_none()
+        && rules.is_empty()
+    {
+        read.fault(
+            "listen",
+            "can be reached by strangers, and the gateway would use its own credentials for them: set tls-client-ca, \
+             write [[policy]] rules (identity = \"anyone\" lets everybody in), or listen on loopback or a Unix socket",
+        );
+    }
     let admin_listen = read.text("admin-listen").filter(|text| text != "off");
     if let Some(text) = &admin_listen
         && !matches!(Address::parse(text), Ok(Address::Tcp(_)))
@@ -242,6 +332,9 @@ fn gateway(
         credentials,
         project,
         listen: listen?,
+        listen_mode: listen_mode?,
+        tls,
+        policy: policy?,
         admin_listen,
         connection,
         workers,

@@ -13,9 +13,9 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use reqwest::{Certificate, Proxy, Url};
+use reqwest::{Certificate, Identity, Proxy, Url};
 
-use crate::{call::Progress, telemetry::Metrics};
+use crate::{call::Progress, secret::Secret, telemetry::Metrics};
 
 /// As much of an answer's body as is ever read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) proxy: Option<Url>,
     /// Further roots to trust, PEM.
     pub(crate) extra_roots: Option<Vec<u8>>,
+    /// A certificate to show the upstream and its key, PEM.
+    pub(crate) identity: Option<Secret<Vec<u8>>>,
     pub(crate) connect_timeout: Duration,
     /// Shorter than common servers keep idle connections, so that it is we who close them.
     pub(crate) idle_timeout: Duration,
@@ -91,6 +93,11 @@ impl Upstream {
         if let Some(pem) = &settings.extra_roots {
             let roots = Certificate::from_pem_bundle(pem).map_err(|fault| chain(&fault))?;
             builder = builder.tls_certs_merge(roots);
+        }
+        if let Some(pem) = &settings.identity {
+            let identity = Identity::from_pem(pem.expose())
+                .map_err(|_| "upstream-client-certificate and upstream-client-key can't be used".to_owned())?;
+            builder = builder.identity(identity);
         }
         let client = builder.build().map_err(|fault| chain(&fault))?;
         let host = settings.base.host_str().unwrap_or_default();

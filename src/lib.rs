@@ -19,9 +19,12 @@ mod cloud;
 pub mod config;
 mod credentials;
 pub mod emulator;
+mod follow;
 mod held;
 mod http;
 pub mod pb;
+mod peer;
+mod policy;
 #[doc(hidden)]
 pub mod pure;
 mod secret;
@@ -29,4 +32,5 @@ pub mod server;
 mod service;
 mod status;
 pub mod telemetry;
+mod tls;
 mod validate;

@@ -1,23 +1,23 @@
-//! A text that never shows: no `Display`, and a `Debug` without it.
+//! A value that never shows: no `Display`, and a `Debug` without it.
 
 use std::fmt;
 
-/// A password, a secret key, a security token.
+/// A password, a secret key, a security token; or the bytes of a private key.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
+pub(crate) struct Secret<T = String>(T);
 
-impl Secret {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+impl<T> Secret<T> {
+    pub(crate) fn new(value: impl Into<T>) -> Self {
+        Self(value.into())
     }
 
-    /// The text itself, for the one place that needs it.
-    pub(crate) fn expose(&self) -> &str {
+    /// The secret itself, for the one place that needs it.
+    pub(crate) fn expose(&self) -> &T {
         &self.0
     }
 }
 
-impl fmt::Debug for Secret {
+impl<T> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(_)")
     }
@@ -29,6 +29,6 @@ mod tests {
 
     #[test]
     fn a_secret_never_shows_in_debug_output() {
-        assert!(!format!("{:?}", Some(Secret::new("canary"))).contains("canary"));
+        assert!(!format!("{:?}", Some(Secret::<String>::new("canary"))).contains("canary"));
     }
 }

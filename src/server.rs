@@ -28,8 +28,10 @@ use crate::{
         self,
         certificate_service_server::{CertificateServiceServer, SERVICE_NAME},
     },
+    policy::Policy,
     service::Certificates,
     telemetry::Metrics,
+    tls::{self, Tls},
 };
 
 /// Calls that may have begun for each that may be in progress: without a message a call costs little.
@@ -42,6 +44,11 @@ pub struct Settings {
     pub(crate) credentials: credentials::Settings,
     pub(crate) project: credentials::ProjectSettings,
     pub(crate) listen: Address,
+    /// The mode of a Unix socket.
+    pub(crate) listen_mode: u32,
+    /// `None`: plain text.
+    pub(crate) tls: Option<(tls::Settings, tls::Loaded)>,
+    pub(crate) policy: Policy,
     /// `None`: no admin port.
     pub(crate) admin_listen: Option<String>,
     pub(crate) connection: Limits,
@@ -146,7 +153,7 @@ impl Server {
     /// A port is taken, a socket can't be made, or the upstream's TLS set-up can't be used.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let sockets = Socket::open(&settings.listen, settings.workers)
+        let sockets = Socket::open(&settings.listen, settings.listen_mode, settings.workers)
             .await
             .map_err(|cause| StartError::Listen { address: settings.listen.to_string(), cause })?;
         let address = sockets.first().map_or_else(|| settings.listen.clone(), Socket::address);
@@ -166,10 +173,15 @@ impl Server {
         let metrics = Arc::clone(&shared.metrics);
         let cloud = Client::new(pool()?, Arc::clone(&credentials), project, settings.cloud, metrics);
         let health = HealthReporter::new();
+        let tls = settings
+            .tls
+            .clone()
+            .map(|(files, loaded)| Arc::new(Tls::start(files, loaded, Arc::clone(&shared.metrics))));
         let worker = |socket| {
-            let service = Certificates::new(cloud.with_pool(pool()?), settings.require_instance_ids);
+            let (policy, metrics) = (settings.policy.clone(), Arc::clone(&shared.metrics));
+            let service = Certificates::new(cloud.with_pool(pool()?), policy, settings.require_instance_ids, metrics);
             let inbound = Inbound::new(routes(service, &health, settings.max_message_size), Arc::clone(&shared));
-            Ok(Worker::new(socket, inbound, &settings, Arc::clone(&shared)))
+            Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
         let workers = sockets.into_iter().map(worker).collect::<Result<_, _>>()?;
         Ok(Self { admin, address, workers, health, credentials, shared })

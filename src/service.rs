@@ -11,7 +11,9 @@ use crate::{
     cloud::{Client, Operation},
     held::Full,
     pb::{self, certificate_service_server::CertificateService},
+    policy::{NotAllowed, Policy, Wanted},
     status,
+    telemetry::Metrics,
     validate::{Rules, Validate},
 };
 
@@ -19,13 +21,15 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Certificates {
     cloud: Client,
+    policy: Policy,
     rules: Rules,
+    metrics: Arc<Metrics>,
 }
 
 impl Certificates {
-    pub(crate) fn new(cloud: Client, require_instance_ids: bool) -> Self {
+    pub(crate) fn new(cloud: Client, policy: Policy, require_instance_ids: bool, metrics: Arc<Metrics>) -> Self {
         let rules = Rules { has_default_project: cloud.has_default_project(), require_instance_ids };
-        Self { cloud, rules }
+        Self { cloud, policy, rules, metrics }
     }
 
     /// What every operation does.
@@ -56,6 +60,16 @@ impl Certificates {
         let span = Span::current();
         span.record("project_id", names.project_id);
         span.record("certificate_id", names.certificate_id);
+        let wanted = Wanted {
+            method: O::METHOD,
+            project: names.project_id,
+            certificate: names.certificate_id,
+            domains: names.domains.iter().map(|entry| entry.domain.as_str()),
+        };
+        if let Err(NotAllowed(what)) = self.policy.check(&call.peer.identity, wanted) {
+            self.metrics.calls_not_allowed.inc();
+            return Err(status::caller_not_allowed(what, O::METHOD));
+        }
         let done = self.cloud.call(&request, default.as_deref(), &call).await;
         let done = done.map_err(|error| status::from_cloud(&error, names))?;
         let mut response = Response::new(done.response);

@@ -15,8 +15,8 @@ use tonic_types::{
 };
 
 pub(crate) use self::own::{
-    buffers_full, deadline_exceeded, invalid_request, malformed_timeout, message_too_large, overloaded, panicked,
-    shutting_down, unimplemented, unreadable_message,
+    buffers_full, caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large,
+    overloaded, panicked, shutting_down, unimplemented, unreadable_message,
 };
 use self::own::{circuit_open, garbled, lost, paced, queue_full, redirected, unexpected, unreachable, unsafe_request};
 use crate::{

@@ -109,6 +109,16 @@ pub(crate) struct Metrics {
     pub(crate) circuit: Gauge,
     renewals: Family<RenewalLabels, Counter>,
     expiries: Family<IdentityLabels, Gauge>,
+    /// TLS handshakes on the gRPC port that came to nothing.
+    pub(crate) tls_handshakes_failed: Counter,
+    /// When the gateway's certificate ends, in seconds since 1970; 0 without TLS.
+    pub(crate) tls_not_after: Gauge,
+    /// Times that the TLS files were read again.
+    pub(crate) tls_reloads: Counter,
+    /// Times that they could not be used.
+    pub(crate) tls_reload_failures: Counter,
+    /// Calls that policy refused.
+    pub(crate) calls_not_allowed: Counter,
 }
 
 impl Default for Metrics {
@@ -127,6 +137,11 @@ impl Default for Metrics {
             circuit: Gauge::default(),
             renewals: Family::default(),
             expiries: Family::default(),
+            tls_handshakes_failed: Counter::default(),
+            tls_not_after: Gauge::default(),
+            tls_reloads: Counter::default(),
+            tls_reload_failures: Counter::default(),
+            calls_not_allowed: Counter::default(),
         };
         metrics.registered()
     }
@@ -176,6 +191,28 @@ impl Metrics {
             "When the credential that was fetched last ends, since 1970",
             Unit::Seconds,
             self.expiries.clone(),
+        );
+        registry.register(
+            "apig_gateway_tls_handshakes_failed",
+            "TLS handshakes on the gRPC port that came to nothing",
+            self.tls_handshakes_failed.clone(),
+        );
+        registry.register_with_unit(
+            "apig_gateway_tls_certificate_not_after",
+            "When the certificate of the gRPC port ends, since 1970; 0 without TLS",
+            Unit::Seconds,
+            self.tls_not_after.clone(),
+        );
+        registry.register("apig_gateway_tls_reloads", "Times that TLS files were read again", self.tls_reloads.clone());
+        registry.register(
+            "apig_gateway_tls_reload_failures",
+            "Times that changed TLS files could not be used",
+            self.tls_reload_failures.clone(),
+        );
+        registry.register(
+            "apig_gateway_calls_not_allowed",
+            "Calls that the policy refused",
+            self.calls_not_allowed.clone(),
         );
         self
     }

@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Options {
     #[arg(long, help = client::TARGET, default_value = "http://127.0.0.1:50051")]
     target: String,
+    #[command(flatten)]
+    tls: client::Tls,
     /// The project; the gateway's default when absent
     #[arg(long, default_value = "")]
     project_id: String,
@@ -71,7 +73,7 @@ pub(super) async fn run(options: Options, environment: Environment<'_>) -> Resul
         let token = parse_token(&token).map_err(|what| Failure::Other(format!("the token's source {what}")))?;
         request.metadata_mut().insert("x-auth-token", tonic::metadata::MetadataValue::try_from(token.as_bytes())?);
     }
-    let channel = client::connect(&options.target, timeout).await?;
+    let channel = client::connect(&options.target, &options.tls, timeout).await?;
     let result = CertificateServiceClient::new(channel).attach_domains(request).await;
     let answer = present::Answer::of(result);
     let mut out = io::stdout();

@@ -1,13 +1,48 @@
 //! A connection to a gateway, for the commands that call one.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
-use tonic::transport::{Channel, Endpoint};
+use clap::Args;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::Failure;
 
 /// Help for `--target`.
-pub(super) const TARGET: &str = "The gateway: http://host:port or unix:/path";
+pub(super) const TARGET: &str = "The gateway: http://host:port, https://host:port or unix:/path";
+
+/// TLS for `https` targets.
+#[derive(Debug, Default, Args)]
+pub(super) struct Tls {
+    /// PEM certificates to trust; required for an https target
+    #[arg(long, value_name = "PATH")]
+    ca: Option<PathBuf>,
+    /// A PEM certificate to show the gateway
+    #[arg(long, value_name = "PATH", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "PATH", requires = "certificate")]
+    key: Option<PathBuf>,
+}
+
+impl Tls {
+    fn is_given(&self) -> bool {
+        self.ca.is_some() || self.certificate.is_some()
+    }
+
+    fn config(&self) -> Result<ClientTlsConfig, Failure> {
+        let read = |name: &str, path: &PathBuf| {
+            fs::read(path).map_err(|fault| Failure::Other(format!("{name} can't be read: {fault}")))
+        };
+        let Some(ca) = &self.ca else {
+            return Err(Failure::Other("an https target needs --ca: the certificates to trust".into()));
+        };
+        let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca", ca)?));
+        if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
+            config = config.identity(Identity::from_pem(read("certificate", certificate)?, read("key", key)?));
+        }
+        Ok(config)
+    }
+}
 
 /// Reads `--timeout`; a bare number is seconds, as other probes have it.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -16,15 +51,23 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     duration.filter(|duration| !duration.is_zero()).ok_or("must be a time such as 500ms or 3s")
 }
 
-/// Connects to `http://host:port`, `host:port` or `unix:/path`.
-pub(super) async fn connect(target: &str, timeout: Duration) -> Result<Channel, Failure> {
+/// Connects to `http://host:port`, `https://host:port`, `host:port` or `unix:/path`.
+pub(super) async fn connect(target: &str, tls: &Tls, timeout: Duration) -> Result<Channel, Failure> {
     let uri = if target.contains("://") || target.starts_with("unix:") {
         target.to_owned()
     } else {
         format!("http://{target}")
     };
     let fault = |what: String| Failure::Other(format!("{target}: {what}"));
-    let endpoint = Endpoint::from_shared(uri).map_err(|_| fault("must be http://host:port or unix:/path".into()))?;
+    let encrypted = uri.starts_with("https://");
+    let mut endpoint =
+        Endpoint::from_shared(uri).map_err(|_| fault("must be http[s]://host:port or unix:/path".into()))?;
+    if encrypted {
+        endpoint = endpoint.tls_config(tls.config()?).map_err(|error| fault(causes(&error)))?;
+    } else if tls.is_given() {
+        // What was meant to be encrypted must not go in plain text.
+        return Err(fault("--ca, --certificate and --key are for https targets".into()));
+    }
     endpoint
         .connect_timeout(timeout)
         .connect()

@@ -14,6 +14,8 @@ use super::{Failure, client};
 pub(super) struct Options {
     #[arg(long, help = client::TARGET, default_value = "http://127.0.0.1:50051")]
     target: String,
+    #[command(flatten)]
+    tls: client::Tls,
     /// What to ask for: liveness, readiness, the full name of a service, or nothing for the gateway as a whole
     #[arg(long, default_value = "")]
     service: String,
@@ -25,7 +27,7 @@ pub(super) struct Options {
 pub(super) async fn run(options: Options) -> Result<(), Failure> {
     let timeout = options.timeout;
     let check = async {
-        let channel = client::connect(&options.target, timeout).await?;
+        let channel = client::connect(&options.target, &options.tls, timeout).await?;
         let request = HealthCheckRequest { service: options.service };
         let answer = HealthClient::new(channel).check(request).await;
         answer.map_err(|status| Failure::Other(format!("{}: {}", options.target, status.message())))

@@ -22,6 +22,13 @@ pub(super) struct Credentials {
     pub(super) project: ProjectSettings,
 }
 
+impl Credentials {
+    /// Whether the gateway has credentials of its own, which whoever may call uses.
+    pub(super) fn are_held(&self) -> bool {
+        !matches!(self.settings, Settings::Passthrough)
+    }
+}
+
 /// One identity's keys, as the settings or a table of the file have them.
 struct Given<'a> {
     text: &'a dyn Fn(&'static str) -> Option<String>,
@@ -94,10 +101,16 @@ fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<
     let sts = endpoint(read, "sts-endpoint", "HUAWEICLOUD_SDK_STS_ENDPOINT", region::sts(region.as_deref()));
     let metadata = read.text("metadata-endpoint").unwrap_or_default();
     let metadata = read.check("metadata-endpoint", base_url(&metadata));
-    let at = |base| upstream.map(|upstream| http::Settings { base, ..upstream.clone() });
+    let at = |base| upstream.map(|upstream| http::Settings { base, identity: None, ..upstream.clone() });
     let near = |base| {
         let connect_timeout = Duration::from_secs(3);
-        upstream.map(|upstream| http::Settings { base, proxy: None, connect_timeout, ..upstream.clone() })
+        upstream.map(|upstream| http::Settings {
+            base,
+            identity: None,
+            proxy: None,
+            connect_timeout,
+            ..upstream.clone()
+        })
     };
     Some(Services { iam: at(iam?)?, sts: at(sts?)?, metadata: near(metadata?)?, region })
 }

@@ -157,7 +157,7 @@ fn find(key: &str) -> &'static Setting {
 }
 
 /// Keys of the file that hold lists of tables.
-const TABLES: [&str; 1] = ["identities"];
+const TABLES: [&str; 2] = ["identities", "policy"];
 
 type Values = (BTreeMap<String, String>, BTreeMap<String, Vec<toml::Table>>);
 

@@ -38,6 +38,15 @@ const fn secret(key: &'static str, help: &'static str) -> Setting {
 /// Every setting, in the order in which people meet them.
 pub const SETTINGS: &[Setting] = &[
     set("listen", "ADDRESS", Some("127.0.0.1:50051"), "Where to serve gRPC: host:port or unix:/path"),
+    set("listen-mode", "MODE", Some("600"), "Who may connect to the Unix socket, in octal as chmod has it"),
+    set("tls-certificate", "PATH", None, "PEM certificate chain for gRPC over TLS; read again when it changes"),
+    set("tls-key", "PATH", None, "The certificate's private key, PEM; read again when it changes"),
+    set(
+        "tls-client-ca",
+        "PATH",
+        None,
+        "PEM certificates of the CAs whose certificates callers must bring (mutual TLS)",
+    ),
     set(
         "admin-listen",
         "ADDRESS",
@@ -126,6 +135,8 @@ pub const SETTINGS: &[Setting] = &[
     set("connect-timeout", "DURATION", Some("5s"), "Time for a connection to the cloud, TLS included"),
     set("upstream-idle-timeout", "DURATION", Some("30s"), "How long an idle connection to the cloud is kept"),
     set("upstream-ca", "PATH", None, "PEM certificates to trust for the cloud besides the platform's"),
+    set("upstream-client-certificate", "PATH", None, "PEM certificate chain to show the cloud; read at the start"),
+    set("upstream-client-key", "PATH", None, "Its private key, PEM; read at the start"),
     set("upstream-proxy", "URL", None, "HTTP proxy towards the cloud; the environment's proxies are never used"),
     set("drain-delay", "DURATION", Some("0s"), "After SIGTERM, how long new connections are still accepted"),
     set("drain-timeout", "DURATION", Some("25s"), "How long calls in progress may take to end after that"),

@@ -109,6 +109,30 @@ fn the_description_is_a_file_that_gives_the_same_configuration() {
 }
 
 #[test]
+fn rules_are_described_and_their_faults_named() {
+    let rule = "[[policy]]\nidentity = \"uid:7\"\nprojects = [\"p\"]\n";
+    let config = load(&[UPSTREAM], &[], Some(rule)).unwrap();
+    assert!(config.describe().ends_with(&format!("\n{rule}")), "{}", config.describe());
+    assert!(!load(&[], &[], Some(&config.describe())).unwrap().gateway.policy.is_empty());
+    assert_eq!(faults(&[UPSTREAM], &[], Some("policy = 1")), ["policy (file) must be a list of tables: [[policy]]"]);
+    let found = faults(&[UPSTREAM], &[], Some("[[policy]]\nidentity = \"uid:7\"\nproject = \"p\""));
+    assert_eq!(found, ["policy (file) rule 1: project is no key of a rule"]);
+    // Without mutual TLS nobody would ever have such a name.
+    assert_eq!(faults(&[UPSTREAM], &[], Some("[[policy]]\nidentity = \"dns:a.example\"")).len(), 1);
+}
+
+#[test]
+fn settings_of_tls_need_one_another() {
+    for alone in ["tls-certificate", "tls-key", "tls-client-ca", "upstream-client-key"] {
+        let found = faults(&[UPSTREAM, (alone, "/dev/null")], &[], None);
+        assert!(found.len() == 1 && found[0].contains(" needs "), "{found:?}");
+    }
+    let empty = [UPSTREAM, ("tls-certificate", "/dev/null"), ("tls-key", "/dev/null")];
+    assert!(faults(&empty, &[], None)[0].contains("holds no certificate"));
+    assert!(faults(&[&empty[..], &[("listen", "unix:/s")]].concat(), &[], None)[0].contains("Unix socket"));
+}
+
+#[test]
 fn every_default_is_a_value_that_the_setting_takes() {
     let flags: Vec<_> =
         SETTINGS.iter().filter_map(|setting| Some((setting.key, setting.default?))).chain([UPSTREAM]).collect();

@@ -2,22 +2,17 @@
 //! when the file can't be read.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use http::HeaderValue;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::parse_token;
-
-/// How often the file is looked at. Mounted secrets are swapped through symbolic links, which no single watch covers.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+use crate::follow::follow;
 
 /// A token that follows its file.
 #[derive(Debug)]
@@ -32,20 +27,13 @@ struct File {
     token: Mutex<HeaderValue>,
 }
 
-/// What changes when a file does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fingerprint {
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
 impl TokenFile {
     /// Follows a file whose token has been read already. Needs a runtime.
     pub(crate) fn follow(path: PathBuf, token: HeaderValue) -> Self {
         let file = Arc::new(File { path, token: Mutex::new(token) });
-        let watch = tokio::spawn(Arc::clone(&file).watch());
-        Self { file, _watch: AbortOnDropHandle::new(watch) }
+        let followed = Arc::clone(&file);
+        let watch = follow(vec![file.path.clone()], move || followed.reload());
+        Self { file, _watch: watch }
     }
 
     /// The token as last read.
@@ -63,38 +51,6 @@ impl TokenFile {
 }
 
 impl File {
-    async fn watch(self: Arc<Self>) {
-        // The file may have changed since it was read for the configuration, so the first look reads it again.
-        let mut loaded = None;
-        let mut before = None;
-        let mut hangup = signal(SignalKind::hangup()).ok();
-        loop {
-            let asked = async {
-                match &mut hangup {
-                    Some(hangup) => hangup.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                _ = asked => {
-                    let file = Arc::clone(&self);
-                    let _ = tokio::task::spawn_blocking(move || file.reload()).await;
-                    continue;
-                }
-            }
-            let file = Arc::clone(&self);
-            let Ok(Ok(now)) = tokio::task::spawn_blocking(move || Fingerprint::of(&file.path)).await else { continue };
-            // A file still being written changes between two looks.
-            if Some(now) != loaded && Some(now) == before {
-                let file = Arc::clone(&self);
-                let _ = tokio::task::spawn_blocking(move || file.reload()).await;
-                loaded = Some(now);
-            }
-            before = Some(now);
-        }
-    }
-
     fn reload(&self) {
         match read(&self.path) {
             Ok(token) => {
@@ -106,13 +62,6 @@ impl File {
             }
             Err(fault) => warn!(path = %self.path.display(), %fault, "token file can't be used; the old token stays"),
         }
-    }
-}
-
-impl Fingerprint {
-    fn of(path: &Path) -> io::Result<Self> {
-        let data = fs::metadata(path)?;
-        Ok(Self { inode: data.ino(), length: data.len(), modified: (data.mtime(), data.mtime_nsec()) })
     }
 }
 
@@ -129,6 +78,7 @@ pub(crate) fn read(path: &Path) -> Result<HeaderValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::follow::LOOK_EVERY;
 
     fn token(text: &str) -> HeaderValue {
         parse_token(text).unwrap()

@@ -16,9 +16,15 @@ use std::{
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::either::Either;
 use tracing::debug;
 
-use super::{inbound::Inbound, listener::Peer};
+use super::{inbound::Inbound, listener::Stream};
+use crate::{
+    peer::{Identity, Names, Peer},
+    tls::Tls,
+};
 
 /// The client's first 24 bytes on an HTTP/2 connection.
 const PREFACE: usize = 24;
@@ -47,12 +53,39 @@ pub(crate) struct Limits {
     pub(crate) keep_alive_timeout: Duration,
 }
 
+/// A connection, with TLS or without. In a box, since the state of TLS would make every connection's future large.
+type Channel = Either<Stream, Box<TlsStream<Stream>>>;
+
 /// Serves one peer until it leaves, breaks the protocol, or the gateway drains.
-pub(super) async fn serve(peer: Peer, inbound: Inbound, limits: Limits) {
+pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>, inbound: Inbound, limits: Limits) {
     let _open = inbound.count_connection();
     let closing = inbound.closing().clone();
+    let channel = match tls {
+        None => Either::Left(stream),
+        Some(tls) => {
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(limits.handshake_timeout, TlsAcceptor::from(tls.current()).accept(stream)) => shaken,
+                () = closing.cancelled() => return,
+            };
+            match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => {
+                    if let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() {
+                        peer.identity = Identity::Certificate(Names::of(leaf));
+                    }
+                    Either::Right(Box::new(stream))
+                }
+                Err(fault) => {
+                    inbound.handshake_failed();
+                    // Scanners must not fill the log; the metric says that there is something to look at.
+                    debug!(%fault, address = peer.address.map(tracing::field::display), "TLS handshake failed");
+                    return;
+                }
+            }
+        }
+    };
+    let inbound = inbound.of(peer);
     let greeted = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Watched { peer, greeting: PREFACE, greeted: Arc::clone(&greeted), turn: 0 });
+    let io = TokioIo::new(Watched { channel, greeting: PREFACE, greeted: Arc::clone(&greeted), turn: 0 });
     let service = service_fn(move |request| {
         let inbound = inbound.clone();
         async move { Ok::<_, Infallible>(inbound.answer(request).await) }
@@ -128,7 +161,7 @@ async fn old(max_age: Option<Duration>) {
 /// A peer whose bytes are watched: for the end of its greeting, and for how much it has us read at a stretch.
 #[derive(Debug)]
 struct Watched {
-    peer: Peer,
+    channel: Channel,
     /// What is missing of the greeting.
     greeting: usize,
     greeted: Arc<AtomicBool>,
@@ -145,7 +178,7 @@ impl AsyncRead for Watched {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let Poll::Ready(result) = Pin::new(&mut self.peer).poll_read(cx, buffer) else {
+        let Poll::Ready(result) = Pin::new(&mut self.channel).poll_read(cx, buffer) else {
             self.turn = 0;
             return Poll::Pending;
         };
@@ -161,15 +194,15 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.peer).poll_write(cx, bytes)
+        Pin::new(&mut self.channel).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.peer).poll_flush(cx)
+        Pin::new(&mut self.channel).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.peer).poll_shutdown(cx)
+        Pin::new(&mut self.channel).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -177,10 +210,10 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.peer).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.channel).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.peer.is_write_vectored()
+        self.channel.is_write_vectored()
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     cloud::METHODS,
     held::{Full, Held},
     pb::certificate_service_server::SERVICE_NAME,
+    peer::{Identity, Peer},
     status,
     telemetry::code_name,
 };
@@ -44,11 +45,23 @@ pub(super) struct Inbound {
     routes: Routes,
     shared: Arc<Shared>,
     closing: CancellationToken,
+    peer: Arc<Peer>,
 }
 
 impl Inbound {
     pub(super) fn new(routes: Routes, shared: Arc<Shared>) -> Self {
-        Self { routes, shared, closing: CancellationToken::new() }
+        let peer = Arc::new(Peer { identity: Identity::Nobody, address: None });
+        Self { routes, shared, closing: CancellationToken::new(), peer }
+    }
+
+    /// The same way in, for the calls of one peer.
+    pub(super) fn of(self, peer: Peer) -> Self {
+        Self { peer: Arc::new(peer), ..self }
+    }
+
+    /// Counts a peer with which no TLS came about.
+    pub(super) fn handshake_failed(&self) {
+        self.shared.metrics.tls_handshakes_failed.inc();
     }
 
     /// Cancelled when connections shall end.
@@ -74,6 +87,7 @@ impl Inbound {
             "call",
             method,
             request_id = request_id.to_str().unwrap_or_default(),
+            caller = %self.peer.identity,
             project_id = field::Empty,
             certificate_id = field::Empty
         );
@@ -134,6 +148,7 @@ impl Inbound {
             trace: trace(request.headers()),
             progress: Arc::clone(&progress),
             held: Arc::clone(&held),
+            peer: Arc::clone(&self.peer),
         };
         let deadline = tokio::time::sleep_until(call.deadline);
         request.extensions_mut().insert(Arc::new(call));

@@ -2,14 +2,19 @@
 
 use std::{
     fmt, fs, io,
-    net::{self, SocketAddr},
-    os::unix::{self, fs::FileTypeExt as _},
-    path::PathBuf,
+    net::{self, IpAddr, SocketAddr},
+    os::unix::{
+        self,
+        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+    },
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
+
+use crate::peer::{Identity, Peer};
 
 /// An address to listen on, or to reach a gateway at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +44,21 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether anyone but this host's own processes can reach it. A name is a stranger's unless it can't be: what it
+    /// resolves to may change.
+    pub(crate) fn is_for_strangers(&self) -> bool {
+        let Self::Tcp(address) = self else { return false };
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        match host.parse::<IpAddr>() {
+            Ok(ip) => !ip.to_canonical().is_loopback(),
+            // Always loopback, by RFC 6761.
+            Err(_) => !host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,7 +69,7 @@ impl fmt::Display for Address {
 }
 
 /// A connection from a peer.
-pub(super) type Peer = Either<TcpStream, UnixStream>;
+pub(super) type Stream = Either<TcpStream, UnixStream>;
 
 /// The queue of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -74,7 +94,7 @@ pub(super) struct SocketFile(PathBuf);
 
 impl Socket {
     /// Opens the address for so many runtimes, a socket each. The system deals a port's connections out to them.
-    pub(super) async fn open(address: &Address, number: usize) -> io::Result<Vec<Self>> {
+    pub(super) async fn open(address: &Address, mode: u32, number: usize) -> io::Result<Vec<Self>> {
         match address {
             Address::Tcp(address) => {
                 // Without sharing the port: a port that is in use must not be shared with whoever uses it.
@@ -95,7 +115,7 @@ impl Socket {
                     }
                     fs::remove_file(path)?;
                 }
-                let listener = unix::net::UnixListener::bind(path)?;
+                let listener = bind_private(path, mode)?;
                 listener.set_nonblocking(true)?;
                 let file = Arc::new(SocketFile(path.clone()));
                 (0..number).map(|_| Ok(Self::Unix(listener.try_clone()?, Arc::clone(&file)))).collect()
@@ -129,17 +149,40 @@ fn shared_port(address: SocketAddr) -> io::Result<net::TcpListener> {
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<Peer> {
+    /// The next connection, and whom the kernel says it is from.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 // Answers are small: waiting to fill a packet would only delay them.
                 let _ = stream.set_nodelay(true);
-                Ok(Either::Left(stream))
+                Ok((Either::Left(stream), Peer { identity: Identity::Nobody, address: Some(address) }))
             }
-            Self::Unix { listener, .. } => Ok(Either::Right(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                let identity = stream.peer_cred().map_or(Identity::Nobody, |peer| Identity::Uid(peer.uid()));
+                Ok((Either::Right(stream), Peer { identity, address: None }))
+            }
         }
     }
+}
+
+/// Binds a socket that nobody else can connect to before it has its mode: in a folder of its own, and linked from there.
+/// The umask belongs to the whole process, and its default lets others in.
+fn bind_private(path: &Path, mode: u32) -> io::Result<unix::net::UnixListener> {
+    // A short name: a socket's path has room for about a hundred bytes.
+    // Process ids are no help: in containers that share a folder all of them may be 1.
+    let folder = path.with_file_name(format!(".{:08x}", fastrand::u32(..)));
+    fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let socket = folder.join("s");
+    let bound = unix::net::UnixListener::bind(&socket).and_then(|listener| {
+        fs::set_permissions(&socket, fs::Permissions::from_mode(mode))?;
+        // Unlike a rename, a link replaces nothing that is there.
+        fs::hard_link(&socket, path)?;
+        Ok(listener)
+    });
+    let _ = fs::remove_dir_all(&folder);
+    bound
 }
 
 impl Drop for SocketFile {
@@ -163,6 +206,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn strangers_reach_all_that_is_not_loopback() {
+        for ours in
+            ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "LOCALHOST:1", "unix:/s"]
+        {
+            assert!(!Address::parse(ours).unwrap().is_for_strangers(), "{ours}");
+        }
+        for open in [
+            "0.0.0.0:1",
+            "[::]:1",
+            "[::ffff:0.0.0.0]:1",
+            "10.0.0.1:1",
+            "[fe80::1]:1",
+            "host:1",
+            "localhost.evil.example:1",
+        ] {
+            assert!(Address::parse(open).unwrap().is_for_strangers(), "{open}");
+        }
+    }
+
     #[tokio::test]
     async fn a_socket_left_behind_is_taken_over_and_one_in_use_is_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -170,19 +233,31 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let address = Address::Unix(path.clone());
-        let sockets = Socket::open(&address, 2).await.unwrap();
-        assert_eq!(Socket::open(&address, 1).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let sockets = Socket::open(&address, 0o600, 2).await.unwrap();
+        assert_eq!(Socket::open(&address, 0o600, 1).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(sockets);
         assert!(!path.exists());
     }
 
     #[tokio::test]
     async fn a_port_is_shared_among_workers_and_with_nobody_else() {
-        let sockets = Socket::open(&Address::Tcp("127.0.0.1:0".into()), 3).await.unwrap();
+        let sockets = Socket::open(&Address::Tcp("127.0.0.1:0".into()), 0o600, 3).await.unwrap();
         assert_eq!(sockets.len(), 3);
         let address = sockets[0].address();
         for number in [1, 2] {
-            assert_eq!(Socket::open(&address, number).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(Socket::open(&address, 0o600, number).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_the_mode_that_was_asked_for_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gw.sock");
+        for mode in [0o600, 0o666] {
+            let _sockets = Socket::open(&Address::Unix(path.clone()), mode, 1).await.unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            UnixStream::connect(&path).await.unwrap();
         }
     }
 
@@ -191,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(Socket::open(&Address::Unix(path.clone()), 1).await.is_err());
+        assert!(Socket::open(&Address::Unix(path.clone()), 0o600, 1).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 }

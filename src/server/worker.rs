@@ -12,6 +12,7 @@ use super::{
     inbound::Inbound,
     listener::{Listener, Socket},
 };
+use crate::tls::Tls;
 
 /// How long a drained worker waits for peers to close: whoever understands GOAWAY needs a round trip.
 const LINGER: Duration = Duration::from_secs(1);
@@ -21,6 +22,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Worker<L = Socket> {
     listener: L,
     inbound: Inbound,
+    /// For a port that speaks TLS.
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     drain_delay: Duration,
     drain_timeout: Duration,
@@ -35,10 +38,17 @@ pub(super) struct Thread {
 }
 
 impl Worker {
-    pub(super) fn new(socket: Socket, inbound: Inbound, settings: &Settings, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        socket: Socket,
+        inbound: Inbound,
+        tls: Option<Arc<Tls>>,
+        settings: &Settings,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             listener: socket,
             inbound,
+            tls,
             limits: settings.connection,
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
@@ -48,8 +58,8 @@ impl Worker {
 
     /// Makes the current runtime its home.
     pub(super) fn listen(self) -> io::Result<Worker<Listener>> {
-        let Self { listener, inbound, limits, drain_delay, drain_timeout, shared } = self;
-        Ok(Worker { listener: listener.listen()?, inbound, limits, drain_delay, drain_timeout, shared })
+        let Self { listener, inbound, tls, limits, drain_delay, drain_timeout, shared } = self;
+        Ok(Worker { listener: listener.listen()?, inbound, tls, limits, drain_delay, drain_timeout, shared })
     }
 
     /// Gives it a thread and a runtime.
@@ -99,11 +109,11 @@ impl Worker<Listener> {
                 () = &mut end => return,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok(peer) => match Arc::clone(&self.shared.connections).try_acquire_owned() {
+                    Ok((stream, peer)) => match Arc::clone(&self.shared.connections).try_acquire_owned() {
                         Err(_) => drop(self.shared.metrics.connections_refused.inc()),
                         Ok(place) => {
                             self.shared.metrics.connections_accepted.inc();
-                            let served = connection::serve(peer, self.inbound.clone(), self.limits);
+                            let served = connection::serve(stream, peer, self.tls.clone(), self.inbound.clone(), self.limits);
                             connections.spawn(async move {
                                 served.await;
                                 drop(place);

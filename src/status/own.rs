@@ -128,6 +128,16 @@ impl Own {
     }
 }
 
+/// The gateway's policy does not let this caller do that. It says which part of the request was too much, and nothing of
+/// the rules.
+pub(crate) fn caller_not_allowed(what: &'static str, method: &str) -> Status {
+    Own::new(Code::PermissionDenied, Reason::CallerNotAllowed)
+        .fact("denied", what)
+        .fact("method", method)
+        .outcome(Outcome::NotSent)
+        .status(&format!("the policy of this gateway does not allow the caller this {what}"))
+}
+
 /// The request breaks rules that are known before anything is sent.
 pub(crate) fn invalid_request(violations: &Violations) -> Status {
     let mut space = VIOLATIONS_SPACE;

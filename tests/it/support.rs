@@ -1,5 +1,6 @@
 //! What tests stand on: a scripted cloud on raw sockets, a gateway in this process or its own, and a caller.
 
+mod authority;
 mod caller;
 mod cloud;
 mod gateway;
@@ -7,6 +8,7 @@ mod program;
 mod raw;
 
 pub(crate) use self::{
+    authority::{Authority, Mount, Pair},
     caller::{Caller, Failed, documented, domain, failed, on_certificate},
     cloud::{Cloud, Reply, head},
     gateway::{Gateway, Plan},

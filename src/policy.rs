@@ -1,0 +1,208 @@
+//! Who may do what: the operator's rules, held against one call. It reads no file and asks nobody.
+
+use std::fmt;
+
+use crate::{cloud::METHODS, peer::Identity};
+
+/// The rules. Without any, whoever can connect may do everything; with one, what no rule allows is refused.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policy(Vec<Rule>);
+
+/// One rule. It allows what fits all of its parts; a part left out fits everything.
+#[derive(Debug, Clone)]
+struct Rule {
+    identity: Who,
+    methods: Option<Vec<&'static str>>,
+    projects: Option<Vec<String>>,
+    certificates: Option<Vec<String>>,
+    /// In lower case, without a final dot.
+    domains: Option<Vec<String>>,
+}
+
+/// Whom a rule is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Who {
+    Anyone,
+    Uid(u32),
+    /// In lower case.
+    Dns(String),
+    Spiffe(String),
+    /// Everything below this path, which ends with a slash.
+    SpiffeBelow(String),
+}
+
+/// What a call asks for.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a, D> {
+    pub(crate) method: &'a str,
+    pub(crate) project: &'a str,
+    pub(crate) certificate: &'a str,
+    pub(crate) domains: D,
+}
+
+/// The call is not allowed; the part of it that was too much: `call`, `method`, `project`, `certificate` or `domain`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotAllowed(pub(crate) &'static str);
+
+impl Policy {
+    /// Reads the tables of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every fault in every rule, a sentence each.
+    pub(crate) fn read(tables: &[toml::Table]) -> Result<Self, Vec<String>> {
+        let mut faults = Vec::new();
+        let rules = tables.iter().enumerate().filter_map(|(index, table)| {
+            let mut fault = |what: &dyn fmt::Display| faults.push(format!("rule {}: {what}", index + 1));
+            rule(table, &mut fault)
+        });
+        let rules = rules.collect();
+        if faults.is_empty() { Ok(Self(rules)) } else { Err(faults) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a rule is for names that only a verified certificate has.
+    pub(crate) fn names_certificates(&self) -> bool {
+        self.0.iter().any(|rule| !matches!(rule.identity, Who::Anyone | Who::Uid(_)))
+    }
+
+    /// Holds a call against the rules. Each domain must be allowed, though not all by the same rule.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAllowed`], with the first part of the call that no rule was left for.
+    pub(crate) fn check<'a>(
+        &self,
+        identity: &Identity,
+        wanted: Wanted<'_, impl Iterator<Item = &'a str>>,
+    ) -> Result<(), NotAllowed> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mut left: Vec<&Rule> = self.0.iter().filter(|rule| rule.identity.is(identity)).collect();
+        let mut keep = |what, fits: &dyn Fn(&Rule) -> bool| {
+            left.retain(|rule| fits(rule));
+            if left.is_empty() { Err(NotAllowed(what)) } else { Ok(()) }
+        };
+        keep("call", &|_| true)?;
+        keep("method", &|rule| any(rule.methods.as_deref(), |method| *method == wanted.method))?;
+        keep("project", &|rule| any(rule.projects.as_deref(), |project| project == wanted.project))?;
+        keep("certificate", &|rule| any(rule.certificates.as_deref(), |id| id == wanted.certificate))?;
+        for domain in wanted.domains {
+            let domain = plain(domain);
+            if !left.iter().any(|rule| any(rule.domains.as_deref(), |suffix| is_within(&domain, suffix))) {
+                return Err(NotAllowed("domain"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Who {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        if text == "anyone" {
+            return Ok(Self::Anyone);
+        }
+        if let Some(uid) = text.strip_prefix("uid:") {
+            return uid.parse().map(Self::Uid).map_err(|_| "identity uid: must be followed by a number");
+        }
+        if let Some(name) = text.strip_prefix("dns:") {
+            let name = name.to_ascii_lowercase();
+            return if name.is_empty() || name.contains('*') {
+                Err("identity dns: must be followed by a whole name")
+            } else {
+                Ok(Self::Dns(name))
+            };
+        }
+        let Some(rest) = text.strip_prefix("spiffe://") else {
+            return Err("identity must be spiffe://..., dns:NAME, uid:NUMBER or anyone");
+        };
+        let (id, below) = match text.strip_suffix('*') {
+            Some(id) => (id, true),
+            None => (text, false),
+        };
+        if rest.is_empty()
+            || rest.starts_with('/')
+            || id.contains('*')
+            || (below && (!id.ends_with('/') || rest == "*"))
+        {
+            return Err("identity spiffe:// must name a trust domain, and may have a * only as its last segment");
+        }
+        Ok(if below { Self::SpiffeBelow(id.to_owned()) } else { Self::Spiffe(id.to_owned()) })
+    }
+
+    fn is(&self, identity: &Identity) -> bool {
+        match (self, identity) {
+            (Self::Anyone, _) => true,
+            (Self::Uid(wanted), Identity::Uid(uid)) => wanted == uid,
+            (Self::Dns(wanted), Identity::Certificate(names)) => names.dns.contains(wanted),
+            (Self::Spiffe(wanted), Identity::Certificate(names)) => names.spiffe.as_ref() == Some(wanted),
+            (Self::SpiffeBelow(path), Identity::Certificate(names)) => {
+                names.spiffe.as_ref().is_some_and(|id| id.len() > path.len() && id.starts_with(path))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Reads one rule and tells its faults.
+fn rule(table: &toml::Table, fault: &mut dyn FnMut(&dyn fmt::Display)) -> Option<Rule> {
+    const KEYS: [&str; 5] = ["identity", "methods", "projects", "certificates", "domains"];
+    for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        fault(&format_args!("{key} is no key of a rule"));
+    }
+    let identity = match table.get("identity").and_then(toml::Value::as_str) {
+        None => Err("needs an identity"),
+        Some(text) => Who::parse(text),
+    };
+    let identity = identity.map_err(|what| fault(&what)).ok();
+    let mut list = |key: &str| {
+        let value = table.get(key)?;
+        let texts: Option<Vec<String>> = value.as_array().filter(|texts| !texts.is_empty()).and_then(|texts| {
+            texts.iter().map(|text| text.as_str().filter(|text| !text.is_empty()).map(str::to_owned)).collect()
+        });
+        if texts.is_none() {
+            fault(&format_args!("{key} must be a list of strings, and not empty"));
+        }
+        // A broken list allows nothing, though the fault keeps it from being used at all.
+        Some(texts.unwrap_or_default())
+    };
+    let (methods, projects, certificates) = (list("methods"), list("projects"), list("certificates"));
+    let domains: Option<Vec<String>> = list("domains").map(|list| list.iter().map(|text| plain(text)).collect());
+    if domains.iter().flatten().any(|domain| domain.is_empty() || domain.contains('*') || domain.starts_with('.')) {
+        fault(&"domains must be plain names, as in example.com, which stands for what is below it too");
+    }
+    let methods = methods.map(|methods: Vec<String>| {
+        let known = |name: &String| {
+            let found = METHODS
+                .iter()
+                .find(|method| *method == name || method.rsplit_once('/').is_some_and(|(_, short)| short == name));
+            if found.is_none() {
+                fault(&format_args!("methods has a name that is no method; known are {}", METHODS.join(", ")));
+            }
+            found.copied()
+        };
+        methods.iter().filter_map(known).collect()
+    });
+    Some(Rule { identity: identity?, methods, projects, certificates, domains })
+}
+
+fn any<T>(list: Option<&[T]>, fits: impl Fn(&T) -> bool) -> bool {
+    list.is_none_or(|list| list.iter().any(fits))
+}
+
+/// A domain as names are compared.
+fn plain(domain: &str) -> String {
+    domain.strip_suffix('.').unwrap_or(domain).to_ascii_lowercase()
+}
+
+/// Whether a domain is the suffix or below it, label by label. A wildcard is below what follows its star.
+fn is_within(domain: &str, suffix: &str) -> bool {
+    domain.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use super::*;
+use crate::peer::Names;
+
+const ATTACH: &str = "huaweicloud.apic.v2.CertificateService/AttachDomains";
+
+fn policy(text: &str) -> Result<Policy, Vec<String>> {
+    let file: toml::Table = text.parse().unwrap();
+    let tables: Vec<_> =
+        file["policy"].as_array().unwrap().iter().map(|rule| rule.as_table().unwrap().clone()).collect();
+    Policy::read(&tables)
+}
+
+fn spiffe(id: &str) -> Identity {
+    Identity::Certificate(Names { spiffe: Some(id.into()), dns: vec![] })
+}
+
+fn dns(name: &str) -> Identity {
+    Identity::Certificate(Names { spiffe: None, dns: vec!["other.example".into(), name.into()] })
+}
+
+fn check(
+    policy: &Policy,
+    identity: &Identity,
+    project: &str,
+    certificate: &str,
+    domains: &[&str],
+) -> Option<&'static str> {
+    let wanted = Wanted { method: ATTACH, project, certificate, domains: domains.iter().copied() };
+    policy.check(identity, wanted).err().map(|NotAllowed(what)| what)
+}
+
+#[test]
+fn without_rules_everything_is_allowed_and_with_one_nothing_else() {
+    assert_eq!(check(&Policy::default(), &Identity::Nobody, "p", "c", &["a.example"]), None);
+    let one = policy("[[policy]]\nidentity = 'uid:7'").unwrap();
+    assert_eq!(check(&one, &Identity::Uid(7), "p", "c", &["a.example"]), None);
+    assert_eq!(check(&one, &Identity::Uid(8), "p", "c", &["a.example"]), Some("call"));
+}
+
+#[test]
+fn an_identity_is_what_was_verified_and_no_more() {
+    let table = [
+        ("anyone", vec![Identity::Nobody, Identity::Uid(0), spiffe("spiffe://t/a"), dns("a.example")], vec![]),
+        ("uid:7", vec![Identity::Uid(7)], vec![Identity::Uid(70), Identity::Nobody, dns("7")]),
+        ("dns:A.example", vec![dns("a.example")], vec![dns("b.a.example"), spiffe("a.example"), Identity::Nobody]),
+        (
+            "spiffe://t/ns/a",
+            vec![spiffe("spiffe://t/ns/a")],
+            vec![spiffe("spiffe://t/ns/a/b"), spiffe("spiffe://t/ns/A"), dns("spiffe://t/ns/a"), Identity::Nobody],
+        ),
+        (
+            "spiffe://t/ns/*",
+            vec![spiffe("spiffe://t/ns/a"), spiffe("spiffe://t/ns/a/b")],
+            vec![
+                spiffe("spiffe://t/ns"),
+                spiffe("spiffe://t/ns/"),
+                spiffe("spiffe://t/nsx"),
+                spiffe("spiffe://u/ns/a"),
+            ],
+        ),
+    ];
+    for (rule, right, wrong) in table {
+        let policy = policy(&format!("[[policy]]\nidentity = '{rule}'")).unwrap();
+        for identity in right {
+            assert_eq!(check(&policy, &identity, "p", "c", &["a.example"]), None, "{rule} {identity:?}");
+        }
+        for identity in wrong {
+            assert_eq!(check(&policy, &identity, "p", "c", &["a.example"]), Some("call"), "{rule} {identity:?}");
+        }
+    }
+}
+
+/// Who, on which project, certificate and domains; and what is denied.
+type Case<'a> = (&'a Identity, &'a str, &'a str, &'a [&'a str], Option<&'static str>);
+
+#[test]
+fn each_part_of_a_rule_narrows_it() {
+    let two = policy(
+        "[[policy]]\nidentity = 'uid:1'\nmethods = ['AttachDomains']\nprojects = ['p1', 'p2']\ncertificates = ['c1']\ndomains = ['one.example']\n\
+         [[policy]]\nidentity = 'uid:1'\nprojects = ['p1']\ndomains = ['two.example']\n\
+         [[policy]]\nidentity = 'uid:2'",
+    )
+    .unwrap();
+    let one = Identity::Uid(1);
+    let table: [Case<'_>; 11] = [
+        (&one, "p1", "c1", &["one.example"], None),
+        (&one, "p1", "c1", &["a.one.example", "b.two.example"], None),
+        (&one, "p2", "c1", &["one.example"], None),
+        (&one, "p2", "c1", &["one.example", "two.example"], Some("domain")),
+        (&one, "p3", "c1", &["one.example"], Some("project")),
+        (&one, "p1", "c2", &["two.example"], None),
+        (&one, "p1", "c2", &["one.example"], Some("domain")),
+        (&one, "p2", "c2", &["one.example"], Some("certificate")),
+        (&one, "p1", "c1", &["three.example"], Some("domain")),
+        (&Identity::Uid(2), "p9", "c9", &["three.example"], None),
+        (&Identity::Nobody, "p1", "c1", &["one.example"], Some("call")),
+    ];
+    for (identity, project, certificate, domains, denied) in table {
+        assert_eq!(
+            check(&two, identity, project, certificate, domains),
+            denied,
+            "{identity} {project} {certificate} {domains:?}"
+        );
+    }
+    let other =
+        Wanted { method: "another/Method", project: "p2", certificate: "c1", domains: ["one.example"].into_iter() };
+    let first = Policy(two.0[..1].to_vec());
+    assert_eq!(first.check(&one, other), Err(NotAllowed("method")));
+}
+
+#[test]
+fn a_domain_is_within_a_suffix_label_by_label() {
+    let policy = policy("[[policy]]\nidentity = 'anyone'\ndomains = ['Example.com.']").unwrap();
+    for right in ["example.com", "a.example.com", "A.B.EXAMPLE.COM", "example.com.", "*.example.com"] {
+        assert_eq!(check(&policy, &Identity::Nobody, "p", "c", &[right]), None, "{right}");
+    }
+    for wrong in ["badexample.com", "example.com.evil", "com", "example.co", "a.example.com..", "example.org"] {
+        assert_eq!(check(&policy, &Identity::Nobody, "p", "c", &[wrong]), Some("domain"), "{wrong}");
+    }
+}
+
+#[test]
+fn every_fault_of_every_rule_is_named() {
+    let faults = policy(
+        "[[policy]]\nidentity = 'cn:me'\nproject = ['p']\n[[policy]]\nmethods = ['Nope']\ndomains = ['*.example']\ncertificates = []\nprojects = 'p'",
+    )
+    .unwrap_err();
+    let parts = [
+        "project is no key",
+        "identity must be",
+        "needs an identity",
+        "projects must be",
+        "certificates must be",
+        "domains must be",
+        "methods has",
+    ];
+    for part in parts {
+        assert_eq!(faults.iter().filter(|fault| fault.contains(part)).count(), 1, "{part}: {faults:?}");
+    }
+    assert_eq!(faults.len(), parts.len());
+    for wrong in [
+        "spiffe://",
+        "spiffe://*",
+        "spiffe:///a",
+        "spiffe://t/*/a",
+        "spiffe://t/a*",
+        "uid:me",
+        "dns:",
+        "dns:*.a",
+        "Anyone",
+        "",
+    ] {
+        assert!(Who::parse(wrong).is_err(), "{wrong}");
+    }
+}
