@@ -2,14 +2,14 @@
 //! neither gRPC nor the cloud.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::{held::Held, peer::Peer};
+use crate::{audit::Subject, held::Held, peer::Peer};
 
 /// The context of one call. It travels by reference, and nobody amends it but [`Progress`].
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) progress: Arc<Progress>,
     /// The memory that the call's message holds.
     pub(crate) held: Arc<Held>,
+    /// What the call is to change, for the audit log: set once, when it has been understood.
+    pub(crate) subject: Arc<OnceLock<Subject>>,
     /// Who calls.
     pub(crate) peer: Arc<Peer>,
 }
@@ -45,21 +47,30 @@ pub(crate) struct Trace {
 ///
 /// Whoever drops a call midway (deadline, shutdown) learns from this what to tell the caller.
 #[derive(Debug, Default)]
-pub(crate) struct Progress(AtomicBool);
+pub(crate) struct Progress {
+    is_unknown: AtomicBool,
+    attempts: AtomicU32,
+}
 
 impl Progress {
     /// The request leaves: from here on the cloud may have acted on it.
     pub(crate) fn sent(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.is_unknown.store(true, Ordering::Relaxed);
+        self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The cloud has turned the request away, so nothing is under way any more.
     pub(crate) fn settled(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.is_unknown.store(false, Ordering::Relaxed);
     }
 
     /// Whether the cloud may have acted without our knowing.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_unknown.load(Ordering::Relaxed)
+    }
+
+    /// How many requests have left.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
     }
 }

@@ -17,6 +17,7 @@ use self::{
     read::{Read, Reader},
 };
 use crate::{
+    audit::Destination,
     cloud, http,
     policy::Policy,
     secret::Secret,
@@ -309,6 +310,7 @@ fn gateway(
         keep_alive_interval: read.duration("keep-alive-interval"),
         keep_alive_timeout: read.duration("keep-alive-timeout"),
     };
+    let audit = Destination::parse(&read.text("audit").unwrap_or_default());
     let workers = read.number("workers", 1..=256);
     let max_connections = read.number("max-connections", 1..=1_000_000);
     let max_concurrency = read.number("max-concurrency", 1..=1_000_000);
@@ -337,6 +339,7 @@ fn gateway(
         policy: policy?,
         admin_listen,
         connection,
+        audit,
         workers,
         max_connections,
         max_concurrency,

@@ -13,6 +13,7 @@
 //!
 //! [`emulator`] is the cloud's side of the API, read a second time from its documents: it shares no code with the client.
 
+mod audit;
 mod call;
 pub mod cli;
 mod cloud;

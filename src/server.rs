@@ -6,6 +6,7 @@ mod connection;
 mod inbound;
 mod listener;
 mod metered;
+mod record;
 mod worker;
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ pub(crate) use self::connection::Limits;
 pub use self::listener::Address;
 use self::{inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
+    audit::{Audit, Destination},
     cloud::{self, Client},
     credentials::{self, Credentials, Project},
     held::Buffers,
@@ -52,6 +54,7 @@ pub struct Settings {
     /// `None`: no admin port.
     pub(crate) admin_listen: Option<String>,
     pub(crate) connection: Limits,
+    pub(crate) audit: Option<Destination>,
     pub(crate) workers: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_concurrency: usize,
@@ -68,6 +71,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
+    audit: Option<Audit>,
     /// One place for each call whose message is there, in the whole process.
     places: Arc<Semaphore>,
     /// One for each connection that may be open, in the whole process.
@@ -92,9 +96,10 @@ impl Shared {
         self.max_concurrency * BEGUN_FOR_A_PLACE - self.begun.available_permits()
     }
 
-    fn new(metrics: Arc<Metrics>, settings: &Settings) -> Self {
+    fn new(metrics: Arc<Metrics>, audit: Option<Audit>, settings: &Settings) -> Self {
         Self {
             metrics,
+            audit,
             places: Arc::new(Semaphore::new(settings.max_concurrency)),
             connections: Arc::new(Semaphore::new(settings.max_connections)),
             begun: Semaphore::new(settings.max_concurrency * BEGUN_FOR_A_PLACE),
@@ -132,12 +137,15 @@ pub enum StartError {
     },
     /// The client for the upstream can't be set up.
     Upstream(String),
+    /// The audit log can't be opened.
+    Audit(io::Error),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, cause } => write!(f, "can't listen on {address}: {cause}"),
+            Self::Audit(cause) => write!(f, "can't open the audit log: {cause}"),
             Self::Upstream(cause) => write!(f, "can't set up the client for the upstream: {cause}"),
         }
     }
@@ -165,7 +173,9 @@ impl Server {
                     .map_err(|cause| StartError::Listen { address: address.clone(), cause })?,
             ),
         };
-        let shared = Arc::new(Shared::new(metrics, &settings));
+        let audit = settings.audit.clone().map(|destination| Audit::open(destination, Arc::clone(&metrics)));
+        let audit = audit.transpose().map_err(StartError::Audit)?;
+        let shared = Arc::new(Shared::new(metrics, audit, &settings));
         let pool = || Upstream::new(&settings.upstream, Arc::clone(&shared.metrics)).map_err(StartError::Upstream);
         let credentials = Credentials::start(settings.credentials.clone(), &shared.metrics);
         let credentials = Arc::new(credentials.map_err(StartError::Upstream)?);

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
 use crate::{
+    audit::Subject,
     call::Call,
     cloud::{Client, Operation},
     held::Full,
@@ -60,6 +62,11 @@ impl Certificates {
         let span = Span::current();
         span.record("project_id", names.project_id);
         span.record("certificate_id", names.certificate_id);
+        if O::VERB != Method::GET {
+            let domains = names.domains.iter().map(|entry| entry.domain.clone()).collect();
+            let (project_id, certificate_id) = (names.project_id.to_owned(), names.certificate_id.to_owned());
+            let _ = call.subject.set(Subject { project_id, certificate_id, domains });
+        }
         let wanted = Wanted {
             method: O::METHOD,
             project: names.project_id,

@@ -224,11 +224,20 @@ fn millis(wait: Duration) -> String {
     wait.as_millis().to_string()
 }
 
-/// The reason of a status that this gateway made, for logs.
-pub(crate) fn logged_reason(details: &[u8]) -> Option<String> {
+/// What a status says of an error.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) reason: String,
+    /// What is known of the change, where the cloud has not answered.
+    pub(crate) outcome: Option<String>,
+}
+
+/// Reads the details of a status that this gateway made, for logs.
+pub(crate) fn told(details: &[u8]) -> Option<Told> {
     use tonic_types::StatusExt as _;
     let status = Status::with_details(Code::Unknown, "", details.to_vec().into());
-    status.get_details_error_info().map(|info| info.reason)
+    let mut info = status.get_details_error_info()?;
+    Some(Told { reason: info.reason, outcome: info.metadata.remove("outcome") })
 }
 
 #[cfg(test)]

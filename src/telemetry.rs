@@ -117,6 +117,8 @@ pub(crate) struct Metrics {
     pub(crate) tls_reloads: Counter,
     /// Times that they could not be used.
     pub(crate) tls_reload_failures: Counter,
+    /// Audit lines that could not be written where they belong.
+    pub(crate) audit_lines_not_written: Counter,
     /// Calls that policy refused.
     pub(crate) calls_not_allowed: Counter,
 }
@@ -141,6 +143,7 @@ impl Default for Metrics {
             tls_not_after: Gauge::default(),
             tls_reloads: Counter::default(),
             tls_reload_failures: Counter::default(),
+            audit_lines_not_written: Counter::default(),
             calls_not_allowed: Counter::default(),
         };
         metrics.registered()
@@ -208,6 +211,11 @@ impl Metrics {
             "apig_gateway_tls_reload_failures",
             "Times that changed TLS files could not be used",
             self.tls_reload_failures.clone(),
+        );
+        registry.register(
+            "apig_gateway_audit_lines_not_written",
+            "Audit lines that went to the program's log instead",
+            self.audit_lines_not_written.clone(),
         );
         registry.register(
             "apig_gateway_calls_not_allowed",

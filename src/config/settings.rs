@@ -140,6 +140,12 @@ pub const SETTINGS: &[Setting] = &[
     set("upstream-proxy", "URL", None, "HTTP proxy towards the cloud; the environment's proxies are never used"),
     set("drain-delay", "DURATION", Some("0s"), "After SIGTERM, how long new connections are still accepted"),
     set("drain-timeout", "DURATION", Some("25s"), "How long calls in progress may take to end after that"),
+    set(
+        "audit",
+        "DESTINATION",
+        Some("off"),
+        "Where a JSON line goes for each call that may change something: off, stdout, or a file",
+    ),
     set("log-format", "FORMAT", None, "text or json; by default text on a terminal, else json"),
     set("log-level", "LEVEL", Some("info"), "error, warn, info, debug or trace"),
 ];

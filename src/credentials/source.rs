@@ -276,7 +276,21 @@ async fn ask(
     headers: HeaderMap,
     body: Option<Value>,
 ) -> Result<Answer, Failed> {
-    source.well(exchange(source, service, verb, target, headers, body).await?)
+    let secrets = secrets(&headers, body.as_ref());
+    let answer = source.well(exchange(source, service, verb, target, headers, body).await?);
+    answer.map_err(|failed| {
+        // Whoever sends back what it was sent must not get it into a log.
+        let cause = secrets.iter().fold(failed.cause, |cause, secret| cause.replace(secret.expose(), "***"));
+        Failed { cause, ..failed }
+    })
+}
+
+/// What of a request must not show.
+fn secrets(headers: &HeaderMap, body: Option<&Value>) -> Vec<Secret> {
+    const PLACES: [&str; 3] = ["/auth/identity/password/user/password", "/auth/id_token/id", "/id_token"];
+    let headers = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
+    let places = PLACES.iter().filter_map(|place| body?.pointer(place)?.as_str());
+    headers.chain(places).filter(|secret| !secret.is_empty()).map(Secret::new).collect()
 }
 
 async fn exchange(

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service;
-use tracing::{Instrument as _, Span, debug, error, field, info, info_span};
+use tracing::{Instrument as _, error, field, info_span};
 
 use super::{
     Shared,
     metered::{Incoming, Metered},
+    record::{HEALTH_CHECK, Record},
 };
 use crate::{
     call::{Call, Progress, Trace},
@@ -22,11 +23,7 @@ use crate::{
     pb::certificate_service_server::SERVICE_NAME,
     peer::{Identity, Peer},
     status,
-    telemetry::code_name,
 };
-
-/// The method beside our own that ends with its answer.
-const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 
 /// Streams, which last as long as their client likes: counted as connections, not as calls.
 const STREAMS: [&str; 3] = [
@@ -96,12 +93,16 @@ impl Inbound {
             method,
             span: span.clone(),
             started: Instant::now(),
+            peer: Arc::clone(&self.peer),
+            request_id: request_id.clone(),
+            subject: Arc::default(),
+            progress: Arc::default(),
             end: None,
             cloud_id: None,
         };
         let ours = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)).is_some();
         let mut response =
-            if ours { self.perform(request, &request_id).instrument(span).await } else { self.standard(request).await };
+            if ours { self.perform(request, &record).instrument(span).await } else { self.standard(request).await };
         record.end = Some(Status::from_header_map(response.headers()).unwrap_or_else(|| Status::new(Code::Ok, "")));
         record.cloud_id = response.headers().get(&APIG_REQUEST_ID).cloned();
         response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
@@ -119,7 +120,7 @@ impl Inbound {
     }
 
     /// A call of our service: admitted, bounded in time, answered.
-    async fn perform<B: Incoming>(mut self, mut request: Request<B>, request_id: &HeaderValue) -> Response<Body> {
+    async fn perform<B: Incoming>(mut self, mut request: Request<B>, record: &Record) -> Response<Body> {
         let shared = Arc::clone(&self.shared);
         // Calls whose message is on its way. Their place among the calls in progress they take when it is there.
         let Ok(_begun) = shared.begun.try_acquire() else {
@@ -132,7 +133,7 @@ impl Inbound {
         if timeout.is_zero() {
             return status::deadline_exceeded(false).into_http();
         }
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::clone(&record.progress);
         let held = Arc::new(Held::new(Arc::clone(&shared.buffers), Arc::clone(&shared.places)));
         // What a compressed message unpacks to is known only afterwards; until then it counts as the largest.
         if request.headers().get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
@@ -144,7 +145,8 @@ impl Inbound {
             deadline: Instant::now() + timeout,
             token: token(request.headers()),
             previous_attempts: previous_attempts(request.headers()),
-            request_id: request_id.clone(),
+            request_id: record.request_id.clone(),
+            subject: Arc::clone(&record.subject),
             trace: trace(request.headers()),
             progress: Arc::clone(&progress),
             held: Arc::clone(&held),
@@ -195,36 +197,6 @@ impl Inbound {
         error!("a handler panicked; the message is above");
         self.shared.metrics.panics.inc();
         status::panicked(progress.is_unknown()).into_http()
-    }
-}
-
-/// Counts and logs a call when it ends, also when its caller leaves.
-struct Record {
-    shared: Arc<Shared>,
-    method: &'static str,
-    span: Span,
-    started: Instant,
-    end: Option<Status>,
-    /// The cloud's id for the request.
-    cloud_id: Option<HeaderValue>,
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        let code = self.end.as_ref().map_or(Code::Cancelled, Status::code);
-        let took = self.started.elapsed();
-        self.shared.metrics.call(self.method, code, took);
-        let reason =
-            self.end.as_ref().filter(|end| end.code() != Code::Ok).and_then(|end| status::logged_reason(end.details()));
-        let cloud_id = self.cloud_id.as_ref().and_then(|id| id.to_str().ok());
-        let milliseconds = took.as_secs_f64() * 1000.0;
-        let code = code_name(code);
-        if self.method == HEALTH_CHECK {
-            // Probes come every few seconds.
-            debug!(parent: &self.span, code, milliseconds, "call ended");
-        } else {
-            info!(parent: &self.span, code, reason, apig_request_id = cloud_id, milliseconds, "call ended");
-        }
     }
 }
 
@@ -351,7 +323,7 @@ mod tests {
         let flags = [("upstream", "http://127.0.0.1:9"), ("max-concurrency", "1")];
         let flags = flags.into_iter().map(|(key, value)| (key, value.to_owned())).collect();
         let sources = crate::config::Sources { flags, ..Default::default() };
-        Shared::new(Arc::default(), &crate::config::Config::load(sources).unwrap().gateway)
+        Shared::new(Arc::default(), None, &crate::config::Config::load(sources).unwrap().gateway)
     }
 
     #[tokio::test]

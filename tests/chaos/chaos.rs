@@ -14,6 +14,7 @@ use super::{
     fault::Outcome,
     gateway::{Gateway, knows},
     leak,
+    ledger::Ledger,
     model::{Case, Hazard, Rules},
     plan::{Mix, Plan},
     report::{Report, spread},
@@ -178,6 +179,9 @@ pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, la
     let file = hazard(Hazard::TokenReplaced).then(TokenFile::create);
     let mut flags = configuration.flags.to_vec();
     flags.extend(file.as_ref().map(|file| ("token-file", file.path())));
+    let ledger = Ledger::create();
+    let path = ledger.as_ref().map(Ledger::path);
+    flags.extend(path.as_deref().map(|path| ("audit", path)));
     let gateway = Gateway::start(upstream.address, &flags, lag).await;
     let callers = Callers::of(&gateway.address, configuration.lines);
 
@@ -217,6 +221,9 @@ pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, la
     report.check(&format!("{name}: nothing left behind"), quiet);
     report.check(&format!("{name}: memory"), leak::memory(memory, grown));
     leak::ends_well(name, gateway, report).await;
+    if let Some(ledger) = ledger {
+        report.check(&format!("{name}: audit"), ledger.reconcile(&records, scene));
+    }
 }
 
 /// Holds all calls against the model.

@@ -18,6 +18,7 @@ mod driver;
 mod fault;
 mod gateway;
 mod leak;
+mod ledger;
 mod model;
 mod plan;
 mod refusal;

@@ -5,7 +5,9 @@
 mod answer_bounds;
 mod answers;
 mod attach;
+mod audit;
 mod bindings;
+mod canary;
 mod catalogue;
 mod cli;
 mod connections;

@@ -101,6 +101,19 @@ impl Program {
         rest
     }
 
+    /// Does some work, asks it to stop, and gives everything that it logs meanwhile: a full pipe would hold it up.
+    pub(crate) async fn log_of(&mut self, work: impl Future<Output = ()>) -> String {
+        let id = self.child.id().expect("the program still runs").to_string();
+        let work = async {
+            work.await;
+            assert!(Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap().success());
+        };
+        let mut log = String::new();
+        let (_, read) = tokio::join!(work, self.log.get_mut().read_to_string(&mut log));
+        read.unwrap();
+        log
+    }
+
     /// Waits for its end, at most this long.
     pub(crate) async fn ended(&mut self, within: Duration) -> ExitStatus {
         // A full pipe would hold the program up.

@@ -1,0 +1,80 @@
+//! What is kept of a call when it ends, also when its caller leaves: metrics, a log line, an audit line. It decides
+//! nothing.
+
+use std::sync::{Arc, OnceLock};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tracing::{Span, debug, info};
+
+use super::Shared;
+use crate::{
+    audit::{self, Entry, Subject},
+    call::Progress,
+    peer::Peer,
+    status,
+    telemetry::code_name,
+};
+
+/// The method beside our own that ends with its answer.
+pub(super) const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
+
+/// A call on its way to its end.
+pub(super) struct Record {
+    pub(super) shared: Arc<Shared>,
+    pub(super) method: &'static str,
+    pub(super) span: Span,
+    pub(super) started: Instant,
+    pub(super) peer: Arc<Peer>,
+    pub(super) request_id: HeaderValue,
+    /// What the call is to change, once it has been read.
+    pub(super) subject: Arc<OnceLock<Subject>>,
+    pub(super) progress: Arc<Progress>,
+    /// `None` when the caller has left.
+    pub(super) end: Option<Status>,
+    /// The cloud's id for the request.
+    pub(super) cloud_id: Option<HeaderValue>,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let code = self.end.as_ref().map_or(Code::Cancelled, Status::code);
+        let took = self.started.elapsed();
+        self.shared.metrics.call(self.method, code, took);
+        let is_error = |end: &&Status| end.code() != Code::Ok;
+        let told = self.end.as_ref().filter(is_error).and_then(|end| status::told(end.details()));
+        let reason = told.as_ref().map(|told| told.reason.as_str());
+        let cloud_id = self.cloud_id.as_ref().and_then(|id| id.to_str().ok());
+        let milliseconds = audit::milliseconds(took);
+        let code_name = code_name(code);
+        if self.method == HEALTH_CHECK {
+            // Probes come every few seconds.
+            debug!(parent: &self.span, code = code_name, milliseconds, "call ended");
+        } else {
+            info!(parent: &self.span, code = code_name, reason, apig_request_id = cloud_id, milliseconds, "call ended");
+        }
+        if let (Some(audit), Some(subject)) = (&self.shared.audit, self.subject.get()) {
+            let outcome = match (&self.end, &told) {
+                (Some(_), None) if code == Code::Ok => "applied",
+                (Some(_), Some(told)) => told.outcome.as_deref().unwrap_or("refused"),
+                _ if self.progress.is_unknown() => "unknown",
+                _ => "not_sent",
+            };
+            audit.note(&Entry {
+                time: audit::now(),
+                caller: self.peer.identity.to_string(),
+                peer: self.peer.address.map(|address| address.to_string()),
+                method: self.method,
+                subject,
+                outcome,
+                code: code_name,
+                reason,
+                request_id: self.request_id.to_str().unwrap_or_default(),
+                apig_request_id: cloud_id,
+                attempts: self.progress.attempts(),
+                milliseconds,
+            });
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The audit log: a line for each call that may change something, and what it says of each end.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::Value;
+use tonic::{Code, Request};
+
+use crate::support::{Cloud, Gateway, Plan, Reply, documented, failed, on_certificate, soon};
+
+struct Log {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Log {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        Self { _folder: folder, path }
+    }
+
+    fn of(&self, plan: Plan) -> Plan {
+        plan.with("audit", self.path.to_str().unwrap())
+    }
+
+    /// Waits until there are so many lines.
+    async fn lines(&self, number: usize) -> Vec<Value> {
+        let lines = async {
+            loop {
+                let text = fs::read_to_string(&self.path).unwrap();
+                let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                if text.ends_with('\n') && lines.len() >= number {
+                    break lines;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let lines = soon(lines).await;
+        assert_eq!(lines.len(), number, "{lines:?}");
+        lines
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_was_done_says_who_what_and_how_it_ended() {
+    let log = Log::new();
+    let cloud = Cloud::answering([Reply::with(503, &[("Retry-After", "0")], b""), Reply::attached()]).await;
+    let gateway = log.of(Gateway::facing(cloud.address)).start().await;
+    let mut request = Request::new(documented());
+    request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
+    request.metadata_mut().insert("x-auth-token", "canary".parse().unwrap());
+    gateway.caller().await.send(request).await.unwrap();
+    let lines = log.lines(1).await;
+    let line = &lines[0];
+    for (key, value) in [
+        ("caller", "nobody"),
+        ("method", "huaweicloud.apic.v2.CertificateService/AttachDomains"),
+        ("project_id", &documented().project_id),
+        ("certificate_id", &documented().certificate_id),
+        ("outcome", "applied"),
+        ("code", "OK"),
+        ("request_id", "mine"),
+        ("apig_request_id", "cloud-1"),
+    ] {
+        assert_eq!(line[key], value, "{key}");
+    }
+    assert_eq!(line["domains"][0], documented().domains[0].domain);
+    assert_eq!((&line["attempts"], &line["reason"]), (&2.into(), &Value::Null));
+    humantime::parse_rfc3339(line["time"].as_str().unwrap()).unwrap();
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(!line.to_string().contains("canary"));
+}
+
+#[tokio::test]
+async fn every_end_has_its_outcome() {
+    let refused = |code: &str| Reply::refused(404, code, "m");
+    for (reply, outcome, code, reason, attempts) in [
+        (refused("APIG.3020"), "refused", "NOT_FOUND", "APIG_3020", 1),
+        (Reply::close(), "unknown", "UNAVAILABLE", "UPSTREAM_CONNECTION_LOST", 1),
+        (Reply::json(500, "{}"), "unknown", "INTERNAL", "HTTP_500", 1),
+        (Reply::hang(), "unknown", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", 1),
+    ] {
+        let log = Log::new();
+        let cloud = Cloud::answering([reply]).await;
+        let gateway = log.of(Gateway::facing(cloud.address)).with("timeout", "300ms").start().await;
+        failed(gateway.caller().await.attach(documented()).await);
+        let line = log.lines(1).await.remove(0);
+        assert_eq!((&line["outcome"], &line["code"]), (&outcome.into(), &code.into()));
+        assert_eq!((&line["reason"], &line["attempts"]), (&reason.into(), &attempts.into()));
+    }
+}
+
+#[tokio::test]
+async fn what_the_gateway_refuses_was_not_sent() {
+    let log = Log::new();
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let rules = "[[policy]]\nidentity = 'anyone'\nprojects = ['another']\n";
+    let gateway = log.of(Gateway::facing(cloud.address)).file(rules).start().await;
+    failed(gateway.caller().await.attach(documented()).await);
+    let line = log.lines(1).await.remove(0);
+    assert_eq!((&line["outcome"], &line["reason"]), (&"not_sent".into(), &"CALLER_NOT_ALLOWED".into()));
+    assert_eq!(line["attempts"], 0);
+    assert_eq!(cloud.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_is_noted_too() {
+    let log = Log::new();
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = log.of(Gateway::facing(cloud.address)).start().await;
+    let caller = gateway.caller().await;
+    let call = tokio::spawn(async move { caller.attach(documented()).await });
+    cloud.requests(1).await;
+    call.abort();
+    let line = log.lines(1).await.remove(0);
+    assert_eq!((&line["outcome"], &line["code"]), (&"unknown".into(), &"CANCELLED".into()));
+}
+
+#[tokio::test]
+async fn the_lines_reconcile_with_what_the_cloud_saw() {
+    let log = Log::new();
+    let script = (0..200).map(|number| match number % 5 {
+        0 => Reply::refused(404, "APIG.3020", "m"),
+        1 => Reply::with(503, &[("Retry-After", "0")], b""),
+        2 => Reply::close(),
+        _ => Reply::attached(),
+    });
+    let cloud = Cloud::answering(script).await;
+    let plan = log.of(Gateway::facing(cloud.address)).with("breaker-threshold", "0").with("workers", "2");
+    let gateway = plan.start().await;
+    let mut calls = Vec::new();
+    for number in 0..120 {
+        let caller = gateway.caller().await;
+        calls.push(tokio::spawn(async move {
+            let mut request = Request::new(on_certificate(number));
+            request.metadata_mut().insert("x-auth-token", "t".parse().unwrap());
+            request.metadata_mut().insert("x-request-id", format!("call-{number}").parse().unwrap());
+            request.set_timeout(Duration::from_secs(10));
+            (number, caller.send(request).await.map(drop))
+        }));
+    }
+    let mut ends = Vec::new();
+    for call in calls {
+        ends.push(soon(call).await.unwrap());
+    }
+    let lines = log.lines(ends.len()).await;
+    let seen = cloud.seen();
+    for (number, end) in ends {
+        let id = format!("call-{number}");
+        let line = lines.iter().find(|line| line["request_id"] == *id).unwrap();
+        let requests = seen.iter().filter(|seen| seen.header("x-request-id") == Some(&id)).count();
+        assert_eq!(line["attempts"], requests, "{line}");
+        assert_eq!(line["outcome"] == "applied", end.is_ok(), "{line}");
+        if let Err(status) = end {
+            let failure = failed::<()>(Err(status));
+            let expected = failure.fact("outcome").unwrap_or("refused");
+            assert_eq!(line["outcome"], expected, "{line}");
+            assert_ne!(failure.status.code(), Code::Ok);
+        }
+    }
+    let attempts: u64 = lines.iter().map(|line| line["attempts"].as_u64().unwrap()).sum();
+    assert_eq!(attempts, seen.len() as u64);
+}
