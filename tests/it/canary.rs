@@ -81,13 +81,14 @@ async fn everything_said(kind: &Kind, service: &Cloud, cloud: &Cloud) -> String 
             request.metadata_mut().insert("x-auth-token", canary("callers-token").parse().unwrap());
             request.set_timeout(Duration::from_secs(5));
             if let Err(status) = soon(caller.client().attach_domains(request)).await {
-                told += &format!("{status:?} {}", String::from_utf8_lossy(status.details()));
+                told.extend([format!("{status:?} ")]);
+                told.push_str(&String::from_utf8_lossy(status.details()));
                 // A credential may be on its way.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     };
-    said += &program.log_of(calls).await;
+    said += &Box::pin(program.log_of(calls)).await;
     said += &told;
     said + &std::fs::read_to_string(audit).unwrap()
 }
@@ -146,7 +147,7 @@ async fn no_secret_of_any_kind_shows_anywhere() {
             Reply::with(503, &[], b"not json"),
         ])
         .await;
-        let said = everything_said(&kind, &service, &cloud).await;
+        let said = Box::pin(everything_said(&kind, &service, &cloud)).await;
         assert!(!cloud.seen().is_empty(), "{:?} reached no cloud: {said}", kind.flags);
         assert!(said.contains("TRACE"), "the log is not as verbose as it can be");
         let at = said.find(CANARY);
@@ -165,7 +166,7 @@ async fn a_service_that_repeats_a_secret_gets_it_no_further() {
         .flag("account-name", "a")
         .flag("project-name", "p")
         .variable("APIG_GATEWAY_PASSWORD", canary("password"));
-    let said = everything_said(&kind, &service, &cloud).await;
+    let said = Box::pin(everything_said(&kind, &service, &cloud)).await;
     assert!(said.contains("IAM.0007"), "{said}");
     assert!(!said.contains(CANARY), "{said}");
     // Its callers have learned what is wrong all the same.

@@ -15,6 +15,9 @@
 
 mod age;
 mod attack;
+#[path = "../it/support/authority.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests that need all of it")]
+mod authority;
 mod caller;
 mod drain;
 mod gateway;
@@ -22,6 +25,7 @@ mod honest;
 mod load;
 mod overload;
 mod report;
+mod rotation;
 mod swap;
 mod upstream;
 mod wire;
@@ -107,6 +111,9 @@ async fn run(plan: &Plan) -> bool {
     }
     if plan.wants(overload::LATE) {
         report.add(&overload::check_late(&upstream).await);
+    }
+    if plan.wants(rotation::NAME) {
+        report.add(&rotation::check(&upstream, plan.time).await);
     }
     if plan.wants(age::NAME) {
         report.add(&age::check(&upstream, plan.time).await);

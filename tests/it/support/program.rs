@@ -109,7 +109,7 @@ impl Program {
             assert!(Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap().success());
         };
         let mut log = String::new();
-        let (_, read) = tokio::join!(work, self.log.get_mut().read_to_string(&mut log));
+        let ((), read) = tokio::join!(work, self.log.get_mut().read_to_string(&mut log));
         read.unwrap();
         log
     }
