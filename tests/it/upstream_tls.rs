@@ -10,23 +10,42 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        RootCertStore, ServerConfig,
         crypto::aws_lc_rs,
-        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+        pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
+        server::WebPkiClientVerifier,
     },
 };
 use tonic::Code;
 
-use crate::support::{Gateway, documented, failed, soon};
+use crate::support::{Authority, Gateway, Mount, documented, failed, soon};
 
 /// A cloud behind TLS that offers these protocols and answers 204; it tells the version of every request.
 async fn cloud(name: &str, protocols: &[&[u8]]) -> (SocketAddr, String, mpsc::UnboundedReceiver<http::Version>) {
+    cloud_asking(name, protocols, None).await
+}
+
+/// The same, which may ask for a certificate of this authority.
+async fn cloud_asking(
+    name: &str,
+    protocols: &[&[u8]],
+    client_ca: Option<&str>,
+) -> (SocketAddr, String, mpsc::UnboundedReceiver<http::Version>) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+    let verifier = match client_ca {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
+        }
+    };
     let mut tls = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
     tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -84,6 +103,26 @@ async fn the_protocol_is_the_best_that_the_cloud_offers() {
         gateway.caller().await.attach(documented()).await.unwrap();
         assert_eq!(soon(versions.recv()).await, Some(version));
     }
+}
+
+#[tokio::test]
+async fn a_cloud_that_asks_for_a_certificate_gets_the_one_that_is_configured() {
+    let authority = Authority::new();
+    let pair = authority.issue(&["gateway.example"]);
+    let (address, pem, mut versions) = cloud_asking("localhost", &[b"h2"], Some(&authority.pem())).await;
+    let files = Mount::new(&[("ca", &pem), ("crt", &pair.certificate), ("key", &pair.key)]);
+    let plan = || {
+        Gateway::facing("127.0.0.1:9".parse().unwrap())
+            .with("upstream", format!("https://localhost:{}", address.port()))
+            .with("upstream-ca", files.path("ca"))
+            .with("max-attempts", "1")
+    };
+    let without = plan().start().await;
+    assert!(without.caller().await.attach(documented()).await.is_err());
+    let plan = plan().with("upstream-client-certificate", files.path("crt"));
+    let gateway = plan.with("upstream-client-key", files.path("key")).start().await;
+    gateway.caller().await.attach(documented()).await.unwrap();
+    assert_eq!(soon(versions.recv()).await, Some(http::Version::HTTP_2));
 }
 
 #[tokio::test]
