@@ -21,7 +21,7 @@ use crate::{
     cloud, http,
     policy::Policy,
     secret::Secret,
-    server::{self, Address},
+    server::{self, Access, Address, Owner},
     telemetry::LogFormat,
     tls,
     validate::is_safe_segment,
@@ -282,6 +282,8 @@ fn gateway(
     let listen_mode = read.text("listen-mode").and_then(|text| u32::from_str_radix(&text, 8).ok());
     let listen_mode = listen_mode.filter(|mode| *mode <= 0o777).ok_or("must be an octal mode, as in 660");
     let listen_mode = read.check("listen-mode", listen_mode);
+    let owner = read.text("listen-owner").map(|text| Owner::parse(&text));
+    let owner = owner.and_then(|owner| read.check("listen-owner", owner));
     let tls = tls(read, listen.as_ref());
     let policy = policy(read, rules);
     // A gateway that signs for whoever reaches its port gives the cloud account away.
@@ -334,7 +336,7 @@ fn gateway(
         credentials,
         project,
         listen: listen?,
-        listen_mode: listen_mode?,
+        listen_access: Access { mode: listen_mode?, owner },
         tls,
         policy: policy?,
         admin_listen,

@@ -3,13 +3,14 @@
 //!
 //! # The life of a call
 //!
-//! 1. [`server`] accepts the connection, in one of its workers, and speaks HTTP/2; `server::inbound` gives the call its request id, its
-//!    deadline and its place under the limit, and answers for whatever breaks underneath.
-//! 2. `service` validates the message (`validate`) and hands it to `cloud`.
+//! 1. [`server`] accepts the connection, in one of its workers, and speaks HTTP/2 over TLS (`tls`) or not; who calls is
+//!    a `peer`. `server::inbound` gives the call its request id, its deadline and its place under the limit, and answers
+//!    for whatever breaks underneath.
+//! 2. `service` validates the message (`validate`), asks `policy` whether the peer may, and hands it to `cloud`.
 //! 3. `cloud` makes verb, path and JSON of it (`cloud::rest`, bound from the .proto at build time), asks `credentials`
 //!    for the authorization, and has `http` exchange it with the upstream.
 //! 4. `cloud` reads the answer (`cloud::refusal`, `cloud::catalogue`); `status` turns what went wrong into a gRPC
-//!    status with details.
+//!    status with details, and `audit` notes how it ended.
 //!
 //! [`emulator`] is the cloud's side of the API, read a second time from its documents: it shares no code with the client.
 

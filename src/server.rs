@@ -19,6 +19,7 @@ use tracing::info;
 
 pub(crate) use self::connection::Limits;
 pub use self::listener::Address;
+pub(crate) use self::listener::{Access, Owner};
 use self::{inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
     audit::{Audit, Destination},
@@ -47,7 +48,7 @@ pub struct Settings {
     pub(crate) project: credentials::ProjectSettings,
     pub(crate) listen: Address,
     /// The mode of a Unix socket.
-    pub(crate) listen_mode: u32,
+    pub(crate) listen_access: Access,
     /// `None`: plain text.
     pub(crate) tls: Option<(tls::Settings, tls::Loaded)>,
     pub(crate) policy: Policy,
@@ -161,7 +162,7 @@ impl Server {
     /// A port is taken, a socket can't be made, or the upstream's TLS set-up can't be used.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let sockets = Socket::open(&settings.listen, settings.listen_mode, settings.workers)
+        let sockets = Socket::open(&settings.listen, settings.listen_access, settings.workers)
             .await
             .map_err(|cause| StartError::Listen { address: settings.listen.to_string(), cause })?;
         let address = sockets.first().map_or_else(|| settings.listen.clone(), Socket::address);

@@ -223,7 +223,7 @@ impl Given<'_> {
 
 /// The table of identities: a project each.
 fn table(read: &mut Reader<'_>, tables: &[toml::Table], services: &Services) -> Settings {
-    const KEYS: [&str; 11] = [
+    const KEYS: [&str; 12] = [
         "project-id",
         "credentials",
         "token",
@@ -235,11 +235,12 @@ fn table(read: &mut Reader<'_>, tables: &[toml::Table], services: &Services) -> 
         "access-key-id",
         "secret-access-key",
         "secret-access-key-file",
+        "security-token",
     ];
     let mut identities = Vec::new();
     for (at, table) in tables.iter().enumerate() {
         let place = format!("identities[{at}]");
-        let known = |key: &str| KEYS.iter().any(|known| known.replace('-', "_") == key) || key == "security_token";
+        let known = |key: &str| KEYS.iter().any(|known| known.replace('-', "_") == key);
         for key in table.keys().filter(|key| !known(key)) {
             read.fault_at(&format!("{place}.{key}"), "is no key of an identity");
         }

@@ -39,6 +39,12 @@ const fn secret(key: &'static str, help: &'static str) -> Setting {
 pub const SETTINGS: &[Setting] = &[
     set("listen", "ADDRESS", Some("127.0.0.1:50051"), "Where to serve gRPC: host:port or unix:/path"),
     set("listen-mode", "MODE", Some("600"), "Who may connect to the Unix socket, in octal as chmod has it"),
+    set(
+        "listen-owner",
+        "UID[:GID]",
+        None,
+        "Whom the Unix socket belongs to, by number; by default whoever runs the gateway",
+    ),
     set("tls-certificate", "PATH", None, "PEM certificate chain for gRPC over TLS; read again when it changes"),
     set("tls-key", "PATH", None, "The certificate's private key, PEM; read again when it changes"),
     set(

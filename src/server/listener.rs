@@ -68,6 +68,38 @@ impl fmt::Display for Address {
     }
 }
 
+/// Who may connect to a Unix socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    pub(crate) mode: u32,
+    /// `None`: whoever runs the gateway.
+    pub(crate) owner: Option<Owner>,
+}
+
+/// Whom a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    user: u32,
+    /// `None`: it stays as it is.
+    group: Option<u32>,
+}
+
+impl Owner {
+    /// Reads `UID` or `UID:GID`.
+    ///
+    /// # Errors
+    ///
+    /// It is neither. Names are not looked up: in a container they may be another's.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        const FORM: &str = "must be numbers: UID or UID:GID";
+        let number = |text: &str| text.parse().map_err(|_| FORM);
+        Ok(match text.split_once(':') {
+            None => Self { user: number(text)?, group: None },
+            Some((user, group)) => Self { user: number(user)?, group: Some(number(group)?) },
+        })
+    }
+}
+
 /// A connection from a peer.
 pub(super) type Stream = Either<TcpStream, UnixStream>;
 
@@ -94,7 +126,7 @@ pub(super) struct SocketFile(PathBuf);
 
 impl Socket {
     /// Opens the address for so many runtimes, a socket each. The system deals a port's connections out to them.
-    pub(super) async fn open(address: &Address, mode: u32, number: usize) -> io::Result<Vec<Self>> {
+    pub(super) async fn open(address: &Address, access: Access, number: usize) -> io::Result<Vec<Self>> {
         match address {
             Address::Tcp(address) => {
                 // Without sharing the port: a port that is in use must not be shared with whoever uses it.
@@ -115,7 +147,7 @@ impl Socket {
                     }
                     fs::remove_file(path)?;
                 }
-                let listener = bind_private(path, mode)?;
+                let listener = bind_private(path, access)?;
                 listener.set_nonblocking(true)?;
                 let file = Arc::new(SocketFile(path.clone()));
                 (0..number).map(|_| Ok(Self::Unix(listener.try_clone()?, Arc::clone(&file)))).collect()
@@ -169,7 +201,7 @@ impl Listener {
 
 /// Binds a socket that nobody else can connect to before it has its mode: in a folder of its own, and linked from there.
 /// The umask belongs to the whole process, and its default lets others in.
-fn bind_private(path: &Path, mode: u32) -> io::Result<unix::net::UnixListener> {
+fn bind_private(path: &Path, Access { mode, owner }: Access) -> io::Result<unix::net::UnixListener> {
     // A short name: a socket's path has room for about a hundred bytes.
     // Process ids are no help: in containers that share a folder all of them may be 1.
     let folder = path.with_file_name(format!(".{:08x}", fastrand::u32(..)));
@@ -177,6 +209,9 @@ fn bind_private(path: &Path, mode: u32) -> io::Result<unix::net::UnixListener> {
     let socket = folder.join("s");
     let bound = unix::net::UnixListener::bind(&socket).and_then(|listener| {
         fs::set_permissions(&socket, fs::Permissions::from_mode(mode))?;
+        if let Some(Owner { user, group }) = owner {
+            unix::fs::chown(&socket, Some(user), group)?;
+        }
         // Unlike a rename, a link replaces nothing that is there.
         fs::hard_link(&socket, path)?;
         Ok(listener)
@@ -194,6 +229,8 @@ impl Drop for SocketFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OURS: Access = Access { mode: 0o600, owner: None };
 
     #[test]
     fn an_address_is_a_port_or_a_socket() {
@@ -233,19 +270,19 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let address = Address::Unix(path.clone());
-        let sockets = Socket::open(&address, 0o600, 2).await.unwrap();
-        assert_eq!(Socket::open(&address, 0o600, 1).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let sockets = Socket::open(&address, OURS, 2).await.unwrap();
+        assert_eq!(Socket::open(&address, OURS, 1).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(sockets);
         assert!(!path.exists());
     }
 
     #[tokio::test]
     async fn a_port_is_shared_among_workers_and_with_nobody_else() {
-        let sockets = Socket::open(&Address::Tcp("127.0.0.1:0".into()), 0o600, 3).await.unwrap();
+        let sockets = Socket::open(&Address::Tcp("127.0.0.1:0".into()), OURS, 3).await.unwrap();
         assert_eq!(sockets.len(), 3);
         let address = sockets[0].address();
         for number in [1, 2] {
-            assert_eq!(Socket::open(&address, 0o600, number).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(Socket::open(&address, OURS, number).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         }
     }
 
@@ -254,11 +291,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gw.sock");
         for mode in [0o600, 0o666] {
-            let _sockets = Socket::open(&Address::Unix(path.clone()), mode, 1).await.unwrap();
+            let _sockets = Socket::open(&Address::Unix(path.clone()), Access { mode, ..OURS }, 1).await.unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
             UnixStream::connect(&path).await.unwrap();
         }
+    }
+
+    #[test]
+    fn an_owner_is_given_in_numbers() {
+        assert_eq!(Owner::parse("7"), Ok(Owner { user: 7, group: None }));
+        assert_eq!(Owner::parse("7:8"), Ok(Owner { user: 7, group: Some(8) }));
+        for wrong in ["", "root", "-1", "7:", ":8", "7:8:9", "4294967296"] {
+            assert!(Owner::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_belongs_to_whom_it_shall() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let own = fs::metadata(folder.path()).unwrap();
+        // Only root gives files away; anybody else keeps them.
+        let user = if own.uid() == 0 { 4_711 } else { own.uid() };
+        let path = folder.path().join("gw.sock");
+        let owner = Some(Owner { user, group: Some(own.gid()) });
+        let _sockets = Socket::open(&Address::Unix(path.clone()), Access { owner, ..OURS }, 1).await.unwrap();
+        let data = fs::metadata(&path).unwrap();
+        assert_eq!((data.uid(), data.gid(), data.permissions().mode() & 0o777), (user, own.gid(), 0o600));
     }
 
     #[tokio::test]
@@ -266,7 +326,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(Socket::open(&Address::Unix(path.clone()), 0o600, 1).await.is_err());
+        assert!(Socket::open(&Address::Unix(path.clone()), OURS, 1).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 }
