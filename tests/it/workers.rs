@@ -80,9 +80,9 @@ async fn the_budget_of_repeats_is_one() {
     for call in calls {
         assert_eq!(failed(soon(call).await.unwrap()).verdict(), (Code::Unavailable, "HTTP_503"));
     }
-    // Ten at once, a fifth of the calls, and one a second for the few seconds that this can take.
+    // Ten at once, a fifth of the calls, and one a second for as long as a test may take. Four budgets would be forty.
     let repeats = cloud.seen().len() - CALLERS;
-    assert!((10..=10 + CALLERS / 5 + 5).contains(&repeats), "{repeats} repeats");
+    assert!((10..=10 + CALLERS / 5 + 20).contains(&repeats), "{repeats} repeats");
 }
 
 #[tokio::test]
