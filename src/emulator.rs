@@ -13,16 +13,17 @@
 //!     binding       what is bound where
 //!   iam             tokens of IAM, and the look for a project
 //!   workload        temporary keys for machines, containers and federated identities
+//!   caller          who asks, and what they may do
 //!   token           which tokens there are, and what each allows
-//!   keys            which access keys there are, and which are locked
+//!   keys            which access keys there are
 //!     signature     whether a request was signed with a key
+//!   lock            what fails too often in a row
 //!   world           what exists; its consistency; its summary
 //!   domain_name     the documented patterns
 //!   answer          how each part of the cloud spells a refusal
 //! ```
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -30,10 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post, put};
@@ -45,17 +44,19 @@ use uuid::Uuid;
 use self::answer::Refusal;
 use self::binding::Bindings;
 use self::keys::Keys;
-use self::token::{Grant, Tokens, VALIDITY, no_permission};
+use self::token::{Tokens, VALIDITY};
 
 pub use self::world::{World, WorldError};
 
 mod answer;
 mod binding;
 mod body;
+mod caller;
 mod certificates;
 mod domain_name;
 mod iam;
 mod keys;
+mod lock;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -108,46 +109,6 @@ impl Cloud {
 
     fn knows_metadata_token(&self, token: &str) -> bool {
         self.metadata_tokens.lock().unwrap_or_else(PoisonError::into_inner).contains(token)
-    }
-
-    /// What the caller of a request for something in `project` may do: by its signature, or else
-    /// by its token.
-    fn grant(&self, asked: &Asked, body: &[u8], project: &str) -> Result<Grant, Refusal> {
-        let now = (self.clock)();
-        let Some(authorization) = asked.authorization() else {
-            return self.tokens.check(&asked.headers, project, now);
-        };
-        let user = self.keys.check(authorization, (&asked.method, &asked.uri, &asked.headers, body), now)?;
-        match self.world.user(&user).filter(|user| user.projects.iter().any(|own| own == project)) {
-            Some(user) => Ok(Grant {
-                user: user.name.clone(),
-                project: Some(project.to_owned()),
-                may_attach: user.may_attach,
-                expires_at: None,
-            }),
-            None => Err(no_permission()),
-        }
-    }
-}
-
-/// A request without its body.
-struct Asked {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Asked {
-    fn authorization(&self) -> Option<&str> {
-        self.headers.get(AUTHORIZATION)?.to_str().ok()
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self { method: parts.method.clone(), uri: parts.uri.clone(), headers: parts.headers.clone() })
     }
 }
 

@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
+use super::caller::Asked;
 use super::token::no_permission;
 use super::world::{Domain, Fault};
-use super::{Asked, Shared, body};
+use super::{Shared, body};
 
 /// Project and certificate, as the path gives them.
 pub(super) struct Place {

@@ -16,11 +16,12 @@ use axum::response::{AppendHeaders, IntoResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Shared;
 use super::answer::Refusal;
 use super::body::is_json;
+use super::caller::Asked;
 use super::token::Grant;
 use super::world::{Project, User, World};
-use super::{Asked, Shared};
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -59,13 +60,7 @@ pub(super) async fn list_projects(
     asked: Asked,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, Refusal> {
-    let now = (cloud.clock)();
-    let name = if let Some(given) = asked.authorization() {
-        cloud.keys.check(given, (&asked.method, &asked.uri, &asked.headers, b""), now)?
-    } else {
-        let token = asked.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
-        cloud.tokens.grant(token.unwrap_or_default(), now)?.user
-    };
+    let name = cloud.user_of_iam(&asked, b"")?;
     let own = cloud.world.user(&name).map(|user| user.projects.as_slice()).unwrap_or_default();
     let projects: Vec<Value> = own
         .iter()

@@ -1,14 +1,16 @@
 //! Keeps the access keys that open this cloud: the world's own, and temporary ones with a security
-//! token and an end. It locks a pair whose signatures fail too often.
+//! token and an end. It locks a pair whose signatures fail too often, and does not know what a key
+//! is used for.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::HeaderValue;
 use uuid::Uuid;
 
-use super::answer::Refusal;
+use super::caller::Asked;
+use super::lock::Lock;
 use super::signature::{Claim, Fault};
 use super::world::World;
 
@@ -23,8 +25,7 @@ struct Pair {
     secret: String,
     user: String,
     temporary: Option<Temporary>,
-    failures: u32,
-    locked_until: Option<SystemTime>,
+    lock: Lock,
 }
 
 struct Temporary {
@@ -46,8 +47,7 @@ impl Keys {
             secret: secret.to_owned(),
             user: user.to_owned(),
             temporary: None,
-            failures: 0,
-            locked_until: None,
+            lock: Lock::default(),
         };
         Self(Mutex::new(world.keys().map(|key| (key.access.clone(), pair(&key.secret, &key.user))).collect()))
     }
@@ -64,8 +64,7 @@ impl Keys {
             secret: issued.secret.clone(),
             user: user.to_owned(),
             temporary: Some(Temporary { token: issued.token.clone(), end: issued.end }),
-            failures: 0,
-            locked_until: None,
+            lock: Lock::default(),
         };
         pairs.insert(issued.access.clone(), pair);
         issued
@@ -76,43 +75,44 @@ impl Keys {
         self.lock().retain(|_, pair| pair.temporary.is_none());
     }
 
-    /// The user who signed the request.
+    /// The user who signed the request, or why that is not known, in the words that the gateway has for it.
     ///
-    /// All of these faults are documented as endings of the text of one code, but for which of two
-    /// a malformed header gets, and what an ended security token is called: those are ours.
+    /// All of these words are documented as endings of one text. Which of them a malformed header gets, a security
+    /// token that is wrong or has ended, and one beside a key that has none: those are ours.
     pub(super) fn check(
         &self,
         authorization: &str,
-        request: (&Method, &Uri, &HeaderMap, &[u8]),
+        asked: &Asked,
+        body: &[u8],
         now: SystemTime,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, String> {
         let claim = Claim::read(authorization).ok_or_else(|| incorrect("verify aksk signature fail"))?;
         let access = claim.access;
         let mut pairs = self.lock();
         let pair = pairs
             .get_mut(access)
             .ok_or_else(|| incorrect(&format!("Get secretKey failed,ak:{access},err:ak not exist")))?;
-        if pair.locked_until.is_some_and(|end| end > now) {
+        if pair.lock.is_shut(now) {
             return Err(incorrect("AK access failed to reach the limit,forbidden"));
         }
-        if let Some(Temporary { token, end }) = &pair.temporary {
-            let given = request.2.get("x-security-token").and_then(|token| token.to_str().ok());
-            if given != Some(token) || !claim.covers("x-security-token") || *end <= now {
-                return Err(incorrect("decrypt token fail"));
+        let given = asked.headers.get("x-security-token").map(HeaderValue::as_bytes);
+        let is_its_own = match &pair.temporary {
+            Some(Temporary { token, end }) => {
+                given == Some(token.as_bytes()) && claim.covers("x-security-token") && *end > now
             }
+            None => given.is_none(),
+        };
+        if !is_its_own {
+            return Err(incorrect("decrypt token fail"));
         }
-        match claim.verify(&pair.secret, request, now) {
+        match claim.verify(&pair.secret, asked, body, now) {
             Ok(()) => {
-                pair.failures = 0;
+                pair.lock.open();
                 Ok(pair.user.clone())
             }
             Err(Fault::Stale) => Err(incorrect("calc ak sk signature fail:signature expired")),
             Err(Fault::Wrong | Fault::Malformed) => {
-                pair.failures += 1;
-                if pair.failures > MOST_FAILURES {
-                    pair.failures = 0;
-                    pair.locked_until = Some(now + LOCKED_FOR);
-                }
+                pair.lock.count_failure(now, MOST_FAILURES, LOCKED_FOR);
                 Err(incorrect("verify aksk signature fail"))
             }
         }
@@ -124,7 +124,6 @@ impl Keys {
     }
 }
 
-fn incorrect(ending: &str) -> Refusal {
-    let text = format!("Incorrect IAM authentication information: {ending}");
-    Refusal::front(StatusCode::UNAUTHORIZED, "APIG.0301", text)
+fn incorrect(ending: &str) -> String {
+    format!("Incorrect IAM authentication information: {ending}")
 }

@@ -5,10 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::Uri;
+
+use super::caller::Asked;
 
 /// The documented distance that a request's date may have from the gateway's clock.
 const DRIFT: Duration = Duration::from_secs(15 * 60);
+
+/// In place of the hash of a body that is not signed. The SDK says it of everything but JSON and BSON;
+/// that it may be said of those too is ours.
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// What an `Authorization` header of this algorithm says.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,9 +42,12 @@ impl<'a> Claim<'a> {
         let access = parts.next()?.strip_prefix("Access=")?;
         let signed: Vec<&str> = parts.next()?.strip_prefix("SignedHeaders=")?.split(';').collect();
         let signature = parts.next()?.strip_prefix("Signature=")?;
-        // Only the date must be signed, says the guide; in ascending order, says the algorithm.
-        let in_order = signed.is_sorted() && signed.contains(&"x-sdk-date");
-        (parts.next().is_none() && in_order).then_some(Self { access, signed, signature })
+        // Only the date must be signed, says the guide; in lower case and in ascending order, says the algorithm.
+        // That a name may not come twice is ours.
+        let is_plain = |name: &&str| !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        let in_order = signed.is_sorted_by(|name, next| name < next) && signed.iter().all(is_plain);
+        let is_whole = parts.next().is_none() && in_order && signed.contains(&"x-sdk-date");
+        is_whole.then_some(Self { access, signed, signature })
     }
 
     pub(super) fn covers(&self, header: &str) -> bool {
@@ -49,27 +58,35 @@ impl<'a> Claim<'a> {
     pub(super) fn verify(
         &self,
         secret: &str,
-        (method, uri, headers, body): (&Method, &Uri, &HeaderMap, &[u8]),
+        Asked { method, uri, headers }: &Asked,
+        body: &[u8],
         now: SystemTime,
     ) -> Result<(), Fault> {
         let date = headers.get("x-sdk-date").and_then(|date| date.to_str().ok()).ok_or(Fault::Malformed)?;
         let moment = moment(date).ok_or(Fault::Malformed)?;
         let mut request = format!("{}\n{}\n{}\n", method.as_str().to_uppercase(), path(uri), query(uri)).into_bytes();
         for name in &self.signed {
-            let value = match headers.get(*name) {
-                Some(value) => value.as_bytes(),
+            let mut values = headers.get_all(*name).iter();
+            // The host counts as it was sent: the SDK signs a default port that is written, the guide leaves it out,
+            // and both send what they sign.
+            let value = match (values.next(), values.next()) {
+                (Some(value), None) => value.as_bytes(),
                 // HTTP/2 has it in the URI.
-                None if *name == "host" => {
+                (None, None) if *name == "host" => {
                     uri.authority().map(|host| host.as_str().as_bytes()).ok_or(Fault::Malformed)?
                 }
-                None => return Err(Fault::Malformed),
+                // What a repeated header counts as is not described. Refused, none of its values passes unsigned.
+                _ => return Err(Fault::Malformed),
             };
             request.extend([name.as_bytes(), b":", value.trim_ascii(), b"\n"].concat());
         }
         request.extend(format!("\n{}\n", self.signed.join(";")).bytes());
+        let hash = hexadecimal(digest::digest(&digest::SHA256, body).as_ref());
         match headers.get("x-sdk-content-sha256").filter(|_| !body.is_empty()) {
-            Some(given) => request.extend(given.as_bytes()),
-            None => request.extend(hexadecimal(digest::digest(&digest::SHA256, body).as_ref()).bytes()),
+            Some(given) if given == UNSIGNED => request.extend(UNSIGNED.bytes()),
+            // The SDK signs whatever its caller calls the hash. That it must be the body's is ours.
+            Some(given) if *given != *hash => return Err(Fault::Wrong),
+            _ => request.extend(hash.bytes()),
         }
         let hash = hexadecimal(digest::digest(&digest::SHA256, &request).as_ref());
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());

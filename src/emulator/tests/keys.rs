@@ -1,9 +1,10 @@
 //! Signed requests. The vendor's own SDK signed the vectors: each must pass, and none with anything
 //! changed.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::http::{HeaderName, HeaderValue};
 
 use super::*;
+use crate::emulator::caller::Asked;
 use crate::emulator::signature::{Claim, Fault};
 
 fn vectors() -> Vec<Value> {
@@ -15,9 +16,7 @@ fn vectors() -> Vec<Value> {
 
 /// A vector as it is on the wire.
 struct Sent {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    asked: Asked,
     body: Vec<u8>,
     secret: String,
     now: SystemTime,
@@ -38,9 +37,11 @@ impl Sent {
         let [year, month, day, hour, minute, second] =
             [0..4, 4..6, 6..8, 9..11, 11..13, 13..15].map(|range| date[range].to_owned());
         Self {
-            method: Method::from_bytes(text("method").as_bytes()).unwrap(),
-            uri: url.parse().unwrap(),
-            headers: headers.collect(),
+            asked: Asked {
+                method: Method::from_bytes(text("method").as_bytes()).unwrap(),
+                uri: url.parse().unwrap(),
+                headers: headers.collect(),
+            },
             body: text("body").as_bytes().to_vec(),
             secret: text("sk").to_owned(),
             now: humantime::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")).unwrap(),
@@ -48,9 +49,8 @@ impl Sent {
     }
 
     fn verify(&self) -> Result<(), Fault> {
-        let authorization = self.headers["authorization"].to_str().unwrap();
-        let claim = Claim::read(authorization).ok_or(Fault::Malformed)?;
-        claim.verify(&self.secret, (&self.method, &self.uri, &self.headers, &self.body), self.now)
+        let claim = Claim::read(self.asked.header("authorization").unwrap()).ok_or(Fault::Malformed)?;
+        claim.verify(&self.secret, &self.asked, &self.body, self.now)
     }
 }
 
@@ -67,60 +67,101 @@ fn what_the_vendors_sdk_signs_is_right_and_nothing_else_is() {
             sent.verify()
         };
         assert_eq!(refused(&|sent| sent.secret.push('x')), Err(Fault::Wrong), "{name}");
-        assert_eq!(refused(&|sent| sent.method = Method::PATCH), Err(Fault::Wrong), "{name}");
+        assert_eq!(refused(&|sent| sent.asked.method = Method::PATCH), Err(Fault::Wrong), "{name}");
         assert_eq!(refused(&|sent| sent.now += Duration::from_secs(901)), Err(Fault::Stale), "{name}");
         assert_eq!(refused(&|sent| sent.now -= Duration::from_secs(901)), Err(Fault::Stale), "{name}");
         assert_eq!(refused(&|sent| sent.now += Duration::from_secs(899)), Ok(()), "{name}");
-        let path = |sent: &mut Sent| sent.uri = "https://roma.cn-north-4.myhuaweicloud.com/v2/other".parse().unwrap();
+        let path =
+            |sent: &mut Sent| sent.asked.uri = "https://roma.cn-north-4.myhuaweicloud.com/v2/other".parse().unwrap();
         assert_eq!(refused(&path), Err(Fault::Wrong), "{name}");
-        let is_hashed = !Sent::of(vector).headers.contains_key("x-sdk-content-sha256");
-        if is_hashed {
-            assert_eq!(refused(&|sent| sent.body.push(b' ')), Err(Fault::Wrong), "{name}");
-        }
+        let says_unsigned = Sent::of(vector).asked.header("x-sdk-content-sha256") == Some("UNSIGNED-PAYLOAD");
+        let other_body = refused(&|sent| sent.body.push(b' '));
+        assert_eq!(other_body, if says_unsigned { Ok(()) } else { Err(Fault::Wrong) }, "{name}");
         let signed = vector["expected"]["signed_headers"].as_str().unwrap();
         for header in signed.split(';') {
-            let gone = |sent: &mut Sent| drop(sent.headers.remove(header));
+            let gone = |sent: &mut Sent| drop(sent.asked.headers.remove(header));
             // The host is known from the URI too.
             assert!(header == "host" || refused(&gone).is_err(), "{name}: {header}");
             let other = |sent: &mut Sent| {
-                drop(sent.headers.insert(header.parse::<HeaderName>().unwrap(), HeaderValue::from_static("other")));
+                drop(
+                    sent.asked.headers.insert(header.parse::<HeaderName>().unwrap(), HeaderValue::from_static("other")),
+                );
             };
             assert!(refused(&other).is_err(), "{name}: {header}");
+            let twice = |sent: &mut Sent| {
+                let value = sent.asked.headers[header].clone();
+                sent.asked.headers.append(header.parse::<HeaderName>().unwrap(), value);
+            };
+            assert_eq!(refused(&twice), Err(Fault::Malformed), "{name}: {header}");
         }
     }
 }
 
-/// Signed by the vendor's algorithm as a caller of this emulator would, with the client's own signer
-/// left out: a fixed vector has another host.
-async fn attach_signed(running: &Running, access: &str, secret: &str, token: Option<&str>) -> Answer {
-    use aws_lc_rs::{digest, hmac};
-    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    let now = *running.now.lock().unwrap();
-    let date: String = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
-    let body = json!({ "domains": [{ "domain": "www.example.com" }] }).to_string();
-    let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach");
-    let (extra, names) = match token {
-        Some(token) => (format!("x-security-token:{token}\n"), "host;x-sdk-date;x-security-token"),
-        None => (String::new(), "host;x-sdk-date"),
-    };
-    let canonical = format!(
-        "POST\n{path}/\n\nhost:{}\nx-sdk-date:{date}\n{extra}\n{names}\n{}",
-        running.address,
-        hex(digest::digest(&digest::SHA256, body.as_bytes()).as_ref())
-    );
-    let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let signature = hex(hmac::sign(&key, format!("SDK-HMAC-SHA256\n{date}\n{hash}").as_bytes()).as_ref());
-    let authorization = format!("SDK-HMAC-SHA256 Access={access}, SignedHeaders={names}, Signature={signature}");
-    let mut request = running
-        .request(Method::POST, &path)
-        .header("Content-Type", "application/json")
-        .header("X-Sdk-Date", date)
-        .header("Authorization", authorization);
-    if let Some(token) = token {
-        request = request.header("X-Security-Token", token);
+#[test]
+fn a_claim_has_one_form() {
+    let good = "SDK-HMAC-SHA256 Access=A, SignedHeaders=host;x-sdk-date, Signature=0";
+    assert!(Claim::read(good).is_some());
+    for (part, other) in [
+        ("SDK-HMAC-SHA256", "SDK-HMAC-SM3"),
+        ("SDK-HMAC-SHA256 Access", "Access"),
+        ("Access=", "access="),
+        ("host;x-sdk-date", "host"),
+        ("host;x-sdk-date", "x-sdk-date;host"),
+        ("host;x-sdk-date", "host;host;x-sdk-date"),
+        ("host;x-sdk-date", "Host;x-sdk-date"),
+        ("Signature=0", "Signature=0, More=1"),
+        (", Signature=0", ""),
+    ] {
+        let claim = good.replacen(part, other, 1);
+        assert_eq!(Claim::read(&claim), None, "{claim}");
     }
-    send(request.body(body)).await
+}
+
+/// Signed as a caller of this emulator would, the client's own signer left out: a fixed vector has another host.
+struct Signed<'a> {
+    access: &'a str,
+    secret: &'a str,
+    /// Further headers, their names in lower case.
+    more: &'a [(&'a str, &'a str)],
+}
+
+impl Signed<'_> {
+    fn request(&self, running: &Running, method: Method, path: &str, query: &str, body: String) -> RequestBuilder {
+        use aws_lc_rs::{digest, hmac};
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let now = *running.now.lock().unwrap();
+        let date: String = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
+        let host = running.address.to_string();
+        let mut headers = vec![("host", host.as_str()), ("x-sdk-date", date.as_str())];
+        headers.extend(self.more);
+        headers.sort_unstable();
+        let lines = headers.iter().map(|(name, value)| format!("{name}:{value}")).collect::<Vec<_>>().join("\n");
+        let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+        let body_hash = hex(digest::digest(&digest::SHA256, body.as_bytes()).as_ref());
+        let canonical = format!("{method}\n{path}/\n{query}\n{lines}\n\n{names}\n{body_hash}");
+        let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
+        let signature = hex(hmac::sign(&key, format!("SDK-HMAC-SHA256\n{date}\n{hash}").as_bytes()).as_ref());
+        let access = self.access;
+        let authorization = format!("SDK-HMAC-SHA256 Access={access}, SignedHeaders={names}, Signature={signature}");
+        let request = running
+            .request(method, &format!("{path}?{query}"))
+            .header("Content-Type", "application/json")
+            .header("Authorization", authorization)
+            .body(body);
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+    }
+
+    async fn attaches(&self, running: &Running) -> Answer {
+        let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach");
+        let body = json!({ "domains": [{ "domain": "www.example.com" }] }).to_string();
+        send(self.request(running, Method::POST, &path, "", body)).await
+    }
+}
+
+async fn attach_signed(running: &Running, access: &str, secret: &str, token: Option<&str>) -> Answer {
+    let more: Vec<_> = token.map(|token| ("x-security-token", token)).into_iter().collect();
+    Signed { access, secret, more: &more }.attaches(running).await
 }
 
 const ACCESS: &str = "DEMOOPERATORKEY00001";
@@ -138,6 +179,39 @@ async fn a_key_opens_what_its_user_may_do() {
     auditor.is_service(403, "APIG.1005", "No permissions to request this method");
     let unknown = attach_signed(&running, "NOBODY", SECRET, None).await;
     unknown.is_front(401, "APIG.0301", &incorrect("Get secretKey failed,ak:NOBODY,err:ak not exist"));
+}
+
+#[tokio::test]
+async fn what_goes_with_another_credential_or_project_is_refused() {
+    let running = running().await;
+    let attach = async |more: &[(&str, &str)]| Signed { access: ACCESS, secret: SECRET, more }.attaches(&running).await;
+    assert_eq!(attach(&[("x-project-id", PROJECT)]).await.status, 204);
+    let mixed_up = attach(&[("x-project-id", OTHER_PROJECT)]).await;
+    mixed_up.is_service(403, "APIG.1005", "No permissions to request this method");
+    let left_over = attach(&[("x-security-token", "of another key")]).await;
+    left_over.is_front(401, "APIG.0301", &incorrect("decrypt token fail"));
+}
+
+#[tokio::test]
+async fn a_security_token_must_be_signed() {
+    let running = running().await;
+    let pair = machine_keys(&running).await;
+    let key = Signed { access: &pair.access, secret: &pair.secret, more: &[] };
+    let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach");
+    let unsigned = key.request(&running, Method::POST, &path, "", "{}".to_owned());
+    let refused = send(unsigned.header("X-Security-Token", &pair.token)).await;
+    refused.is_front(401, "APIG.0301", &incorrect("decrypt token fail"));
+}
+
+#[tokio::test]
+async fn iam_knows_callers_by_their_signature_and_refuses_in_its_own_form() {
+    let running = running().await;
+    let find = async |secret| {
+        let key = Signed { access: ACCESS, secret, more: &[] };
+        send(key.request(&running, Method::GET, "/v3/projects", "name=cn-north-4", String::new())).await
+    };
+    assert_eq!(find(SECRET).await.json()["projects"][0]["id"], PROJECT);
+    find("wrong").await.is_service(401, "IAM.0001", &incorrect("verify aksk signature fail"));
 }
 
 #[tokio::test]
@@ -160,16 +234,26 @@ async fn more_than_five_wrong_signatures_in_a_row_lock_a_pair_for_five_minutes()
     assert_eq!(attach_signed(&running, ACCESS, SECRET, None).await.status, 204);
 }
 
+/// A temporary pair.
+struct Pair {
+    access: String,
+    secret: String,
+    token: String,
+}
+
+async fn machine_keys(running: &Running) -> Pair {
+    let asked = running.request(Method::PUT, "/meta-data/latest/api/token");
+    let token = send(asked.header("X-Metadata-Token-Ttl-Seconds", "60")).await.body;
+    let asked = running.request(Method::GET, "/openstack/latest/securitykey");
+    let pair = send(asked.header("X-Metadata-Token", token)).await.json()["credential"].take();
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    Pair { access: text("access"), secret: text("secret"), token: text("securitytoken") }
+}
+
 #[tokio::test]
 async fn a_temporary_pair_needs_its_token_and_ends() {
     let running = running().await;
-    let token =
-        send(running.request(Method::PUT, "/meta-data/latest/api/token").header("X-Metadata-Token-Ttl-Seconds", "60"))
-            .await;
-    let asked = running.request(Method::GET, "/openstack/latest/securitykey").header("X-Metadata-Token", token.body);
-    let pair = send(asked).await.json()["credential"].take();
-    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
-    let (access, secret, token) = (text("access"), text("secret"), text("securitytoken"));
+    let Pair { access, secret, token } = machine_keys(&running).await;
     assert_eq!(attach_signed(&running, &access, &secret, Some(&token)).await.status, 204);
     for wrong in [None, Some("another")] {
         let refused = attach_signed(&running, &access, &secret, wrong).await;
