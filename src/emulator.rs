@@ -12,7 +12,9 @@
 //!     body          the body of an attachment, held to its form
 //!     binding       what is bound where
 //!   iam             tokens of IAM, and the look for a project
-//!   workload        temporary keys for machines, containers and federated identities
+//!   metadata        temporary keys for machines and containers
+//!   workload        temporary keys for whom the cloud trusts otherwise
+//!   outage          a part of all that, failing when it is told to
 //!   caller          who asks, and what they may do
 //!   token           which tokens there are, and what each allows
 //!   keys            which access keys there are
@@ -23,7 +25,6 @@
 //!   answer          how each part of the cloud spells a refusal
 //! ```
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::DATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -43,7 +45,10 @@ use uuid::Uuid;
 
 use self::answer::Refusal;
 use self::binding::Bindings;
+use self::iam::Logins;
 use self::keys::Keys;
+use self::metadata::MetadataTokens;
+use self::outage::{Outages, Part};
 use self::token::{Tokens, VALIDITY};
 
 pub use self::world::{World, WorldError};
@@ -57,6 +62,8 @@ mod domain_name;
 mod iam;
 mod keys;
 mod lock;
+mod metadata;
+mod outage;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -76,7 +83,7 @@ const FAMILIES: [&str; 2] = ["apic", "apigw"];
 pub struct Emulator {
     listener: TcpListener,
     local_addr: SocketAddr,
-    cloud: Shared,
+    cloud: Cloud,
 }
 
 type Shared = Arc<Cloud>;
@@ -86,8 +93,9 @@ struct Cloud {
     world: World,
     tokens: Tokens,
     keys: Keys,
-    /// Tokens of the metadata service. They open nothing but it, so that they do not end is ours.
-    metadata_tokens: Mutex<HashSet<String>>,
+    logins: Logins,
+    metadata_tokens: MetadataTokens,
+    outages: Outages,
     /// How long what is issued lives.
     life: Duration,
     bindings: Mutex<Bindings>,
@@ -102,14 +110,6 @@ impl Cloud {
         // A panic elsewhere leaves the bindings whole: they change in one step.
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn remember_metadata_token(&self, token: String) {
-        self.metadata_tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(token);
-    }
-
-    fn knows_metadata_token(&self, token: &str) -> bool {
-        self.metadata_tokens.lock().unwrap_or_else(PoisonError::into_inner).contains(token)
-    }
 }
 
 impl Emulator {
@@ -119,33 +119,33 @@ impl Emulator {
     ///
     /// The address cannot be listened on: taken, not allowed, not of this host.
     pub async fn bind(listen: SocketAddr, world: World) -> io::Result<Self> {
-        Self::bind_with_clock(listen, world, Box::new(SystemTime::now)).await
-    }
-
-    async fn bind_with_clock(listen: SocketAddr, world: World, clock: Clock) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let local_addr = listener.local_addr()?;
-        let tokens = Tokens::of(&world);
-        let keys = Keys::of(&world);
         let cloud = Cloud {
+            tokens: Tokens::of(&world),
+            keys: Keys::of(&world),
             world,
-            tokens,
-            keys,
-            metadata_tokens: Mutex::default(),
+            logins: Logins::default(),
+            metadata_tokens: MetadataTokens::default(),
+            outages: Outages::default(),
             life: VALIDITY,
             bindings: Mutex::default(),
-            clock,
+            clock: Box::new(SystemTime::now),
         };
-        let cloud = Arc::new(cloud);
         Ok(Self { listener, local_addr, cloud })
     }
 
     /// Has tokens and temporary keys live for so long, in place of the documented day.
     #[must_use]
     pub fn with_life(mut self, life: Duration) -> Self {
-        if let Some(cloud) = Arc::get_mut(&mut self.cloud) {
-            cloud.life = life;
-        }
+        self.cloud.life = life;
+        self
+    }
+
+    /// Has the cloud take the time from here, in place of the machine's own clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.cloud.clock = Box::new(clock);
         self
     }
 
@@ -166,7 +166,7 @@ impl Emulator {
                 tracing::debug!(%fault, "connection keeps its delay");
             }
         });
-        let serving = axum::serve(listener, router(self.cloud)).with_graceful_shutdown(async {
+        let serving = axum::serve(listener, router(Arc::new(self.cloud))).with_graceful_shutdown(async {
             // An error is the sender going away, which means the same.
             let _ = stopped.await;
         });
@@ -186,45 +186,56 @@ impl fmt::Debug for Emulator {
 }
 
 fn router(cloud: Shared) -> Router {
-    let tokens = post(iam::issue_token).layer(middleware::map_response(trace_id));
-    let mut router = Router::new()
-        .route("/v3/auth/tokens", tokens)
-        .route("/v3/projects", get(iam::list_projects).layer(middleware::map_response(trace_id)))
-        .route("/v3.0/OS-CREDENTIAL/securitytokens", post(workload::security_tokens))
-        .route("/v3.0/OS-AUTH/id-token/tokens", post(workload::federate))
-        .route("/v5/agencies/assume-with-oidc", post(workload::assume_with_oidc))
-        .route("/meta-data/latest/api/token", put(workload::metadata_token))
-        .route("/openstack/latest/securitykey", get(workload::security_key))
-        .route("/emulator/container/credentials", post(workload::container_credentials))
-        // Ours alone: what the real cloud does when a user's rights change.
-        .route("/emulator/revoke", post(revoke));
+    let hold = |part| middleware::from_fn_with_state((Arc::clone(&cloud), part), outage::hold);
+    let mut api = Router::new();
     for family in FAMILIES {
         let certificate = format!("/v2/{{project_id}}/{family}/certificates/{{certificate_id}}");
-        router = router
+        api = api
             .route(&format!("{certificate}/domains/attach"), post(certificates::attach_domains))
             .route(&format!("{certificate}/attached-domains"), get(certificates::list_attached_domains));
     }
-    router
+    let iam = Router::new()
+        .route("/v3/auth/tokens", post(iam::issue_token))
+        .route("/v3/projects", get(iam::list_projects))
+        .route("/v3.0/OS-CREDENTIAL/securitytokens", post(workload::security_tokens))
+        .route("/v3.0/OS-AUTH/id-token/tokens", post(workload::federate))
+        .layer(hold(Part::Iam))
+        .layer(middleware::map_response(trace_id));
+    let sts = Router::new().route("/v5/agencies/assume-with-oidc", post(workload::assume_with_oidc));
+    let metadata = Router::new()
+        .route("/meta-data/latest/api/token", put(metadata::token))
+        .route("/openstack/latest/securitykey", get(metadata::security_key));
+    let container = Router::new().route("/emulator/container/credentials", post(metadata::container));
+    // Ours alone: no real cloud can be told to fail, nor when rights change.
+    let control = Router::new()
+        .route("/emulator/revoke", post(revoke))
+        .route("/emulator/outages/{part}", put(outage::begin).delete(outage::end));
+    api.layer(hold(Part::Api))
+        .merge(iam)
+        .merge(sts.layer(hold(Part::Sts)))
+        .merge(metadata.layer(hold(Part::Metadata)))
+        .merge(container.layer(hold(Part::Container)))
+        .merge(control)
         .fallback(async || Refusal::unknown_path())
         .method_not_allowed_fallback(async || Refusal::unknown_path())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         // Outermost, so that no answer escapes without its number and its line in the log.
-        .layer(middleware::from_fn(account_for))
+        .layer(middleware::from_fn_with_state(Arc::clone(&cloud), account_for))
         .with_state(cloud)
 }
 
-/// Ends all tokens and temporary keys that were issued.
+/// Ends all tokens and temporary keys that were issued, as when the rights of their users change.
 async fn revoke(State(cloud): State<Shared>) -> StatusCode {
     cloud.tokens.revoke(&cloud.world);
     cloud.keys.revoke();
     StatusCode::NO_CONTENT
 }
 
-/// Numbers the answer, writes the refusal that it may stand for, and logs the request.
+/// Numbers and dates the answer, writes the refusal that it may stand for, and logs the request.
 ///
 /// The number is the cloud's own even when the request brings one; what the real cloud does with
 /// that is not documented.
-async fn account_for(request: Request, next: Next) -> Response {
+async fn account_for(State(cloud): State<Shared>, request: Request, next: Next) -> Response {
     let request_id = fresh_id();
     let method = request.method().clone();
     let uri = request.uri().clone();
@@ -235,6 +246,7 @@ async fn account_for(request: Request, next: Next) -> Response {
         answer = refusal.write(&request_id, std::mem::take(answer.headers_mut()));
     }
     answer.headers_mut().insert("x-request-id", header_value(&request_id));
+    answer.headers_mut().insert(DATE, header_value(&httpdate::fmt_http_date((cloud.clock)())));
 
     tracing::info!(
         %method,
@@ -258,6 +270,6 @@ fn fresh_id() -> String {
     Uuid::now_v7().simple().to_string()
 }
 
-fn header_value(id: &str) -> HeaderValue {
-    HeaderValue::from_str(id).expect("hexadecimal digits fit into a header")
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("ids and dates fit into a header")
 }

@@ -1,15 +1,17 @@
-//! Answers the token API of IAM: the password method, scoped to a project, an account or nothing.
-//! It does not know what a token opens, and it offers no other method (MFA, agencies, federation).
+//! Answers IAM's calls for tokens, by the password method, and its look for projects. It does not
+//! know what a token opens, and it offers no other method here (MFA, agencies).
 //!
 //! Where the documents are silent, the choice is ours: fields that are not documented are
 //! ignored; a user's and an account's name is its id too, because the world gives them no other;
 //! the catalogue is always empty, as if `nocatalog` had been given.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse};
@@ -20,10 +22,40 @@ use super::Shared;
 use super::answer::Refusal;
 use super::body::is_json;
 use super::caller::Asked;
+use super::lock::Lock;
 use super::token::Grant;
 use super::world::{Project, User, World};
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// Wrong passwords lock the account, after a number of them that its administrator sets: how many
+/// in a row, and for how long, is ours.
+const MOST_WRONG: u32 = 5;
+const LOCKED_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// Which accounts are locked, by the name of the user: the world gives each user one.
+#[derive(Default)]
+pub(super) struct Logins(Mutex<HashMap<String, Lock>>);
+
+impl Logins {
+    /// The user whose name, password and account these are.
+    fn user<'a>(&self, world: &'a World, login: &Login<'_>, now: SystemTime) -> Result<&'a User, Refusal> {
+        let wrong = || Refusal::keystone(StatusCode::UNAUTHORIZED, "The username or password is wrong.");
+        // Nobody is locked who does not exist, which keeps the memory bounded.
+        let user = world.user(login.name).filter(|user| user.account == login.account).ok_or_else(wrong)?;
+        // A panic elsewhere leaves the map whole: every change of it is one step.
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = locks.entry(user.name.clone()).or_default();
+        if lock.is_shut(now) {
+            return Err(Refusal::service(StatusCode::UNAUTHORIZED, "IAM.0061", "The account is locked."));
+        }
+        if user.password == login.password {
+            lock.open();
+            Ok(user)
+        } else {
+            lock.count_failure(now, MOST_WRONG, LOCKED_FOR);
+            Err(wrong())
+        }
+    }
+}
 
 /// `POST /v3/auth/tokens`
 pub(super) async fn issue_token(
@@ -32,10 +64,10 @@ pub(super) async fn issue_token(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Refusal> {
     let asked = read(&headers, &body?)?;
-    let user = authenticate(&cloud.world, &asked)?;
+    let now = (cloud.clock)();
+    let user = cloud.logins.user(&cloud.world, &Login::of(&asked)?, now)?;
     let project = scope(&cloud.world, user, &asked)?;
 
-    let now = (cloud.clock)();
     let expires_at = now + cloud.life;
     let grant = Grant {
         user: user.name.clone(),
@@ -58,8 +90,9 @@ pub(super) struct Wanted {
 pub(super) async fn list_projects(
     State(cloud): State<Shared>,
     asked: Asked,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
+    let Query(wanted) = wanted.map_err(|_| invalid("/name"))?;
     let name = cloud.user_of_iam(&asked, b"")?;
     let own = cloud.world.user(&name).map(|user| user.projects.as_slice()).unwrap_or_default();
     let projects: Vec<Value> = own
@@ -71,26 +104,33 @@ pub(super) async fn list_projects(
     Ok(Json(json!({ "projects": projects })))
 }
 
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+/// The body of a request to IAM.
+pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
     serde_json::from_slice(body)
         .ok()
         .filter(|_| is_json(headers))
         .ok_or_else(|| Refusal::service(StatusCode::BAD_REQUEST, "IAM.0011", "Request body is invalid."))
 }
 
-/// The user whose name, password and account the request gives.
-fn authenticate<'a>(world: &'a World, asked: &Value) -> Result<&'a User, Refusal> {
-    let methods = required(asked, "/auth/identity/methods")?;
-    if *methods != json!(["password"]) {
-        return Err(invalid("/auth/identity/methods"));
+/// Who somebody says to be, and the proof.
+struct Login<'a> {
+    name: &'a str,
+    password: &'a str,
+    account: &'a str,
+}
+
+impl<'a> Login<'a> {
+    fn of(asked: &'a Value) -> Result<Self, Refusal> {
+        let methods = required(asked, "/auth/identity/methods")?;
+        if *methods != json!(["password"]) {
+            return Err(invalid("/auth/identity/methods"));
+        }
+        Ok(Self {
+            name: required_text(asked, "/auth/identity/password/user/name")?,
+            password: required_text(asked, "/auth/identity/password/user/password")?,
+            account: required_text(asked, "/auth/identity/password/user/domain/name")?,
+        })
     }
-    let name = required_text(asked, "/auth/identity/password/user/name")?;
-    let password = required_text(asked, "/auth/identity/password/user/password")?;
-    let account = required_text(asked, "/auth/identity/password/user/domain/name")?;
-    world
-        .user(name)
-        .filter(|user| user.account == account && user.password == password)
-        .ok_or_else(|| Refusal::keystone(StatusCode::UNAUTHORIZED, "The username or password is wrong."))
 }
 
 /// The project that the token is asked for, or none for a token of the account. A scope that
@@ -129,13 +169,13 @@ fn required<'a>(asked: &'a Value, pointer: &str) -> Result<&'a Value, Refusal> {
     asked.pointer(pointer).ok_or_else(|| invalid(pointer))
 }
 
-fn required_text<'a>(asked: &'a Value, pointer: &str) -> Result<&'a str, Refusal> {
+pub(super) fn required_text<'a>(asked: &'a Value, pointer: &str) -> Result<&'a str, Refusal> {
     required(asked, pointer)?.as_str().ok_or_else(|| invalid(pointer))
 }
 
 /// The refusal of a field that is missing or is not what it must be. It names the field and never
 /// its value, which may be a password. The wording is ours.
-fn invalid(pointer: &str) -> Refusal {
+pub(super) fn invalid(pointer: &str) -> Refusal {
     let field = pointer.trim_start_matches('/').replace('/', ".");
     Refusal::service(StatusCode::BAD_REQUEST, "IAM.0007", format!("Request parameter {field} is missing or invalid."))
 }
@@ -169,13 +209,6 @@ fn describe(user: &User, project: Option<&Project>, issued_at: SystemTime, expir
 }
 
 /// The moment in IAM's form: UTC, six digits of fraction, `Z`.
-fn written(moment: SystemTime) -> String {
-    let date = httpdate::fmt_http_date(moment);
-    let words: Vec<&str> = date.split(' ').collect();
-    let [_, day, month, year, time, _] = words[..] else {
-        unreachable!("an HTTP date has six words");
-    };
-    let month = MONTHS.iter().zip(1..).find(|(name, _)| **name == month).map_or(0, |(_, n)| n);
-    let micros = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_micros());
-    format!("{year}-{month:02}-{day}T{time}.{micros:06}Z")
+pub(super) fn written(moment: SystemTime) -> String {
+    humantime::format_rfc3339_micros(moment).to_string()
 }

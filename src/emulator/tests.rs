@@ -16,6 +16,7 @@ mod attach;
 mod iam;
 mod keys;
 mod list;
+mod outage;
 mod server;
 mod workload;
 mod world;
@@ -30,7 +31,7 @@ const SECOND: &str = "7d39549681c54d968ec2910da9da95cd";
 const OPERATOR: &str = "demo-operator-token";
 const AUDITOR: &str = "demo-auditor-token";
 
-/// A running emulator of the documented world. It ends with the runtime of its test.
+/// A running emulator. It ends with the runtime of its test.
 struct Running {
     address: SocketAddr,
     client: Client,
@@ -46,14 +47,18 @@ struct Answer {
 }
 
 async fn running() -> Running {
+    running_in(World::documented()).await
+}
+
+async fn running_in(world: World) -> Running {
     // The moment of the documented example of a token.
     let now = Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_millis(1_578_042_322_701)));
     let clock = {
         let now = Arc::clone(&now);
-        Box::new(move || *now.lock().unwrap())
+        move || *now.lock().unwrap()
     };
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let emulator = Emulator::bind_with_clock(any_port, World::documented(), clock).await.unwrap();
+    let emulator = Emulator::bind(any_port, world).await.unwrap().with_clock(clock);
     let address = emulator.local_addr();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(emulator.run(async {

@@ -89,16 +89,32 @@ pub(super) struct Key {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "lowercase")]
 pub(super) enum Workload {
-    Machine { user: String },
-    Container { user: String, token: String },
-    Oidc { user: String, provider_urn: String, agency_urn: String, token: String },
-    Federated { user: String, provider: String, token: String },
+    Machine {
+        user: String,
+        #[serde(default = "yes")]
+        has_token_step: bool,
+    },
+    Container {
+        user: String,
+        token: String,
+    },
+    Oidc {
+        user: String,
+        provider_urn: String,
+        agency_urn: String,
+        token: String,
+    },
+    Federated {
+        user: String,
+        provider: String,
+        token: String,
+    },
 }
 
 impl Workload {
     pub(super) fn user(&self) -> &str {
         match self {
-            Self::Machine { user }
+            Self::Machine { user, .. }
             | Self::Container { user, .. }
             | Self::Oidc { user, .. }
             | Self::Federated { user, .. } => user,
@@ -198,9 +214,8 @@ impl World {
         self.0.keys.iter()
     }
 
-    /// The user whose rights the first of these workloads has.
-    pub(super) fn workload(&self, is_it: impl Fn(&Workload) -> bool) -> Option<&str> {
-        self.0.workloads.iter().find(|workload| is_it(workload)).map(Workload::user)
+    pub(super) fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        self.0.workloads.iter()
     }
 
     /// The tokens that need not be asked for, by value.
@@ -247,6 +262,10 @@ impl fmt::Display for WorldError {
 }
 
 impl Error for WorldError {}
+
+fn yes() -> bool {
+    true
+}
 
 fn http_date<'de, D: Deserializer<'de>>(written: D) -> Result<Option<SystemTime>, D::Error> {
     let text = String::deserialize(written)?;

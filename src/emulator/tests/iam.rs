@@ -134,6 +134,27 @@ async fn a_wrong_name_password_or_account_is_refused_in_keystones_form() {
 }
 
 #[tokio::test]
+async fn more_than_five_wrong_passwords_in_a_row_lock_the_account_for_a_quarter_of_an_hour() {
+    let cloud = running().await;
+    let right = asking(json!({ "project": { "id": PROJECT } }));
+    let mut wrong = right.clone();
+    wrong["auth"]["identity"]["password"]["user"]["password"] = json!("wrong");
+    for round in 0..2 {
+        for _ in 0..5 {
+            assert_eq!(cloud.ask(&wrong).await.json()["error"]["code"], 401);
+        }
+        if round == 0 {
+            // A right one in between: the row begins again.
+            assert_eq!(cloud.ask(&right).await.status, 201);
+        }
+    }
+    cloud.ask(&wrong).await;
+    cloud.ask(&right).await.is_service(401, "IAM.0061", "The account is locked.");
+    cloud.advance(Duration::from_secs(15 * 60));
+    assert_eq!(cloud.ask(&right).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_json_is_refused() {
     let cloud = running().await;
     let good = asking(json!({ "project": { "id": PROJECT } })).to_string();

@@ -59,6 +59,12 @@ async fn every_answer_has_a_number_of_the_clouds_own() {
 }
 
 #[tokio::test]
+async fn every_answer_is_dated_by_the_clouds_clock() {
+    let cloud = running().await;
+    assert_eq!(send(cloud.request(Method::GET, "/")).await.header("date"), "Fri, 03 Jan 2020 09:05:22 GMT");
+}
+
+#[tokio::test]
 async fn the_log_has_a_line_for_each_request_and_no_secret() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let subscriber = {

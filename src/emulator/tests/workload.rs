@@ -8,12 +8,53 @@ async fn post(running: &Running, path: &str, headers: &[(&str, &str)], body: Val
     send(request.body(body.to_string())).await
 }
 
+const SECURITY_KEY: &str = "/openstack/latest/securitykey";
+
+impl Running {
+    async fn metadata_token(&self, seconds: &str) -> Answer {
+        let request = self.request(Method::PUT, "/meta-data/latest/api/token");
+        send(request.header("X-Metadata-Token-Ttl-Seconds", seconds)).await
+    }
+
+    async fn security_key(&self, token: &str) -> Answer {
+        send(self.request(Method::GET, SECURITY_KEY).header("X-Metadata-Token", token)).await
+    }
+}
+
 #[tokio::test]
 async fn a_machine_needs_the_token_step() {
     let running = running().await;
-    let path = "/openstack/latest/securitykey";
-    assert_eq!(send(running.request(Method::GET, path)).await.status, 401);
+    assert_eq!(send(running.request(Method::GET, SECURITY_KEY)).await.status, 401);
+    assert_eq!(running.security_key("made up").await.status, 401);
     assert_eq!(send(running.request(Method::PUT, "/meta-data/latest/api/token")).await.status, 400);
+    for life in ["0", "21601", "soon"] {
+        assert_eq!(running.metadata_token(life).await.status, 400, "{life}");
+    }
+}
+
+#[tokio::test]
+async fn a_metadata_token_ends_when_it_was_to() {
+    let running = running().await;
+    let token = running.metadata_token("21600").await.body;
+    let pair = running.security_key(&token).await.json()["credential"].take();
+    assert_eq!(pair["expires_at"], "2020-01-04T09:05:22.701000Z");
+    running.advance(Duration::from_secs(21_600));
+    assert_eq!(running.security_key(&token).await.status, 401);
+}
+
+#[tokio::test]
+async fn an_older_metadata_service_has_no_token_step() {
+    let world = |workloads: &str| {
+        let users = r#"users = [{ name = "u", password = "p", account = "a", projects = [], may_attach = true }]"#;
+        World::from_toml(&format!("{users}\nworkloads = [{workloads}]")).unwrap()
+    };
+    let older = running_in(world(r#"{ kind = "machine", user = "u", has_token_step = false }"#)).await;
+    assert_eq!(older.metadata_token("60").await.status, 405);
+    assert!(send(older.request(Method::GET, SECURITY_KEY)).await.json()["credential"]["access"].is_string());
+
+    let without_agency = running_in(world("")).await;
+    let token = without_agency.metadata_token("60").await.body;
+    assert_eq!(without_agency.security_key(&token).await.status, 404);
 }
 
 #[tokio::test]
@@ -43,7 +84,22 @@ async fn sts_wants_provider_agency_and_token() {
     }
     let mut short = asked;
     short["duration_seconds"] = json!(60);
-    assert_eq!(post(&running, path, &[], short).await.status, 400);
+    let text = "Request parameter duration_seconds is missing or invalid.";
+    post(&running, path, &[], short).await.is_service(400, "IAM.0007", text);
+}
+
+#[tokio::test]
+async fn every_body_that_is_not_json_is_refused_in_iams_form() {
+    let running = running().await;
+    for path in ["/v5/agencies/assume-with-oidc", "/v3.0/OS-AUTH/id-token/tokens", "/v3.0/OS-CREDENTIAL/securitytokens"]
+    {
+        for (content_type, body) in [("application/json", "{"), ("text/plain", "{}")] {
+            let request = running.request(Method::POST, path).header("Content-Type", content_type);
+            send(request.body(body)).await.is_service(400, "IAM.0011", "Request body is invalid.");
+        }
+    }
+    let odd = send(running.request(Method::GET, "/v3/projects?name=a&name=b").header("X-Auth-Token", OPERATOR)).await;
+    odd.is_service(400, "IAM.0007", "Request parameter name is missing or invalid.");
 }
 
 #[tokio::test]
@@ -59,6 +115,7 @@ async fn a_federated_identity_gets_a_token_that_opens_only_the_way_to_keys() {
     let body = json!({"auth": {"identity": {"methods": ["token"], "token": {"duration_seconds": 900}}}});
     let path = "/v3.0/OS-CREDENTIAL/securitytokens";
     let keys = post(&running, path, &[("X-Auth-Token", &token)], body.clone()).await;
+    assert_id(keys.header("x-iam-trace-id"));
     assert_eq!(keys.json()["credential"]["expires_at"], "2020-01-03T09:20:22.701000Z");
     assert_eq!(post(&running, path, &[("X-Auth-Token", "unknown")], body).await.status, 401);
 }

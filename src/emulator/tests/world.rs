@@ -14,6 +14,13 @@ fn every_inconsistency_is_named() {
             { name = "u", password = "x", account = "a", projects = ["p", "nowhere"], may_attach = true },
             { name = "u", password = "y", account = "a", projects = ["p"], may_attach = true },
         ]
+        keys = [
+            { access = "k", secret = "x", user = "u" }, { access = "k", secret = "y", user = "nobody" },
+        ]
+        workloads = [
+            { kind = "machine", user = "u" }, { kind = "machine", user = "u", has_token_step = false },
+            { kind = "container", user = "nobody", token = "x" },
+        ]
         tokens = [
             { value = "t", user = "nobody", project = "p" },
             { value = "t", user = "u", project = "q" },
@@ -42,6 +49,7 @@ fn every_inconsistency_is_named() {
         "project id p is given more than once",
         "project name north is given more than once",
         "user u is given more than once",
+        "access key k is given more than once",
         "token t is given more than once",
         "instance id i is given more than once",
         "certificate id c is given more than once",
@@ -55,6 +63,9 @@ fn every_inconsistency_is_named() {
         "domain localhost is in project lost, which does not exist",
         "token t is of user nobody, who does not exist",
         "token t is for project q, which user u does not have",
+        "access key k is of user nobody, who does not exist",
+        "a workload has the rights of user nobody, who does not exist",
+        "of more than one machine only the first is ever asked",
         "certificate c is for instance none, which its project does not have",
         "domain a.example.com is on instance j, which its project does not have",
         "domain b.example.com is on instance i, which its project does not have",
@@ -77,6 +88,7 @@ fn a_value_that_cannot_be_is_an_error_at_its_line() {
     let fault = |rest: &str| format!("[[faults]]\ncertificate = \"c\"\nbody = \"\"\n{rest}");
     for (text, complaint) in [
         ("[[projects]]\nid = \"p\"\nname = \"n\"\ncolour = 1".to_owned(), "unknown field `colour`"),
+        ("[[workloads]]\nkind = \"robot\"\nuser = \"u\"".to_owned(), "unknown variant `robot`"),
         ("[[planets]]".to_owned(), "unknown field `planets`"),
         ("[[projects]]\nid = \"p\"".to_owned(), "missing field `name`"),
         (fault("status = 100"), "not a status from 200 to 599"),
@@ -107,6 +119,10 @@ fn the_summary_names_everything_that_a_person_needs() {
         "  domain api.example.com  on f0fa1789-3b76-433b-a787-9892951c620e",
         "  operator  password demo-operator-password, account demo-account, may attach",
         "  auditor  password demo-auditor-password, account demo-account, may not attach",
+        "  DEMOAUDITORKEY000001  secret demo-auditor-secret-key, of auditor",
+        "  machine  of operator",
+        "  container  of operator, token demo-container-token",
+        "  federated  of operator, token demo-federated-token, provider demo-provider",
         "  demo-auditor-token  of auditor, for project 73d69ae0cfcf460190522d06b60f05ad",
     ] {
         assert!(summary.lines().any(|found| found == line), "{line:?} is missing from\n{summary}");

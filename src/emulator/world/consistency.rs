@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::Tables;
+use super::{Tables, Workload};
 use crate::emulator::domain_name;
 
 /// Every fault of the tables, in words, in the order of the tables.
@@ -120,6 +120,9 @@ fn find_unusable(tables: &Tables, faults: &mut Vec<String>) {
         if token.value.is_empty() || !token.value.bytes().all(|byte| byte.is_ascii_graphic()) {
             faults.push(format!("token {:?} does not fit into a header", token.value));
         }
+    }
+    if tables.workloads.iter().filter(|workload| matches!(workload, Workload::Machine { .. })).count() > 1 {
+        faults.push("of more than one machine only the first is ever asked".to_owned());
     }
     for domain in &tables.domains {
         if !domain_name::is_valid(&domain.name) {

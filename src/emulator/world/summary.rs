@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Certificate, Project, World};
+use super::{Certificate, Project, Workload, World};
 
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,6 +19,10 @@ impl fmt::Display for World {
         writeln!(f, "access keys")?;
         for key in &tables.keys {
             writeln!(f, "  {}  secret {}, of {}", key.access, key.secret, key.user)?;
+        }
+        writeln!(f, "temporary keys")?;
+        for workload in &tables.workloads {
+            show_workload(workload, f)?;
         }
         writeln!(f, "tokens")?;
         for token in &tables.tokens {
@@ -62,5 +66,20 @@ impl World {
             write!(f, ", answers {}{done}", fault.status.as_u16())?;
         }
         writeln!(f)
+    }
+}
+
+fn show_workload(workload: &Workload, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let user = workload.user();
+    match workload {
+        Workload::Machine { has_token_step: true, .. } => writeln!(f, "  machine  of {user}"),
+        Workload::Machine { has_token_step: false, .. } => writeln!(f, "  machine  of {user}, without the token step"),
+        Workload::Container { token, .. } => writeln!(f, "  container  of {user}, token {token}"),
+        Workload::Oidc { provider_urn, agency_urn, token, .. } => {
+            writeln!(f, "  oidc  of {user}, token {token}, provider {provider_urn}, agency {agency_urn}")
+        }
+        Workload::Federated { provider, token, .. } => {
+            writeln!(f, "  federated  of {user}, token {token}, provider {provider}")
+        }
     }
 }

@@ -1,0 +1,124 @@
+//! Makes a part of the cloud slow, or has it refuse everything for a while, when somebody asks for it:
+//! how a client behaves then is what they want to see. It does not know what the part would answer.
+//!
+//! No real cloud has such a switch.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use super::Shared;
+use super::answer::Refusal;
+
+/// What can fail by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Part {
+    Api,
+    Iam,
+    Sts,
+    Metadata,
+    Container,
+}
+
+/// How it fails.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outage {
+    /// What everything is answered with; without it, the usual answer comes.
+    #[serde(default, deserialize_with = "status")]
+    status: Option<StatusCode>,
+    /// In seconds, beside the status.
+    retry_after: Option<u32>,
+    /// How long every answer takes.
+    #[serde(default, deserialize_with = "humantime_duration")]
+    delay: Duration,
+}
+
+/// Which parts fail now.
+#[derive(Default)]
+pub(super) struct Outages(Mutex<HashMap<Part, Outage>>);
+
+impl Outages {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Part, Outage>> {
+        // A panic elsewhere leaves the map whole: every change of it is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `PUT /emulator/outages/{part}`
+pub(super) async fn begin(
+    State(cloud): State<Shared>,
+    part: Result<Path<Part>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Refusal> {
+    let Path(part) = part.map_err(|_| Refusal::unknown_path())?;
+    let outage = serde_json::from_slice(&body?)
+        .map_err(|fault| Refusal::keystone(StatusCode::BAD_REQUEST, format!("This is no outage: {fault}")))?;
+    cloud.outages.lock().insert(part, outage);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /emulator/outages/{part}`
+pub(super) async fn end(
+    State(cloud): State<Shared>,
+    part: Result<Path<Part>, PathRejection>,
+) -> Result<StatusCode, Refusal> {
+    let Path(part) = part.map_err(|_| Refusal::unknown_path())?;
+    cloud.outages.lock().remove(&part);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Stands before every path of a part.
+pub(super) async fn hold(State((cloud, part)): State<(Shared, Part)>, request: Request, next: Next) -> Response {
+    let outage = cloud.outages.lock().get(&part).cloned();
+    let Some(Outage { status, retry_after, delay }) = outage else { return next.run(request).await };
+    tokio::time::sleep(delay).await;
+    let Some(status) = status else { return next.run(request).await };
+    let wait = retry_after.map(|seconds| AppendHeaders([("retry-after", seconds.to_string())]));
+    (wait, refusal(part, status)).into_response()
+}
+
+/// What the part has for such a status. The codes are documented for these statuses, and the text of
+/// both throttlings; that it is these codes in an outage, and the other texts, are ours.
+fn refusal(part: Part, status: StatusCode) -> Refusal {
+    match (part, status) {
+        (Part::Api, StatusCode::TOO_MANY_REQUESTS) => Refusal::front(
+            status,
+            "APIG.0308",
+            "The throttling threshold has been reached: policy user over ratelimit,limit:100,time:1 minute",
+        ),
+        (Part::Api, StatusCode::SERVICE_UNAVAILABLE) => {
+            Refusal::front(status, "APIG.0613", "The service is not available.")
+        }
+        (Part::Api, _) => Refusal::service(status, "APIG.9999", "System error."),
+        (Part::Iam, StatusCode::TOO_MANY_REQUESTS) => {
+            Refusal::service(status, "IAM.0012", "Threshold: 5 times per 60 seconds")
+        }
+        (Part::Iam, StatusCode::INTERNAL_SERVER_ERROR) => Refusal::service(status, "IAM.0006", "System error."),
+        _ => Refusal::keystone(status, "The service is not available."),
+    }
+}
+
+fn status<'de, D: Deserializer<'de>>(written: D) -> Result<Option<StatusCode>, D::Error> {
+    match u16::deserialize(written)? {
+        429 => Ok(Some(StatusCode::TOO_MANY_REQUESTS)),
+        500 => Ok(Some(StatusCode::INTERNAL_SERVER_ERROR)),
+        503 => Ok(Some(StatusCode::SERVICE_UNAVAILABLE)),
+        other => Err(D::Error::custom(format!("status {other} is not one of 429, 500, 503"))),
+    }
+}
+
+fn humantime_duration<'de, D: Deserializer<'de>>(written: D) -> Result<Duration, D::Error> {
+    humantime::parse_duration(&String::deserialize(written)?)
+        .map_err(|_| D::Error::custom("delay is not a time such as \"250ms\" or \"5s\""))
+}
