@@ -51,8 +51,56 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
         .map_err(|fault| Failure::Other(format!("can't listen on {}: {fault}", options.listen)))?
         .with_life(options.life);
     let mut out = io::stdout();
-    writeln!(out, "The emulated cloud serves http://{}\n\n{}", emulator.local_addr(), summary)?;
+    let address = emulator.local_addr();
+    writeln!(out, "The emulated cloud serves http://{address}\n\n{summary}")?;
+    if options.world.is_none() {
+        writeln!(out, "{}", how_to_try(address))?;
+    }
     out.flush()?;
     emulator.run(async { _ = signals.next().await }).await;
     Ok(())
+}
+
+/// A command for each kind of credentials that the documented world gives, for people to copy. A test runs them all.
+fn how_to_try(address: SocketAddr) -> String {
+    let cloud = format!("http://{address}");
+    let serve = format!(
+        "apig-grpc-gateway serve --upstream {cloud} --iam-endpoint {cloud} \\\n    --project-name cn-north-4 --credentials"
+    );
+    format!(
+        "To try the gateway before it, with credentials of each kind (passthrough: callers bring one of the tokens)
+
+  apig-grpc-gateway serve --upstream {cloud} --credentials passthrough
+
+  APIG_GATEWAY_TOKEN=demo-operator-token \\
+  {serve} token
+
+  APIG_GATEWAY_PASSWORD=demo-operator-password \\
+  {serve} password --user-name operator --account-name demo-account
+
+  APIG_GATEWAY_SECRET_ACCESS_KEY=demo-operator-secret-key \\
+  {serve} aksk --access-key-id DEMOOPERATORKEY00001
+
+  {serve} metadata --metadata-endpoint {cloud}
+
+  echo demo-container-token >/tmp/container-token
+  HC_CONTAINER_CREDENTIALS_FULL_URI={cloud}/emulator/container/credentials \\
+  HC_CONTAINER_AUTHORIZATION_TOKEN_FILE=/tmp/container-token \\
+  {serve} container
+
+  HUAWEICLOUD_OIDC_PROVIDER_URN=iam::demo-account:identityProviders:demo \\
+  HUAWEICLOUD_OIDC_AGENCY_URN=iam::demo-account:agency:demo \\
+  HUAWEICLOUD_OIDC_ID_TOKEN=demo-oidc-token \\
+  {serve} oidc --sts-endpoint {cloud}
+
+  HUAWEICLOUD_SDK_AK=DEMOOPERATORKEY00001 HUAWEICLOUD_SDK_SK=demo-operator-secret-key \\
+  {serve} auto
+
+and to end what was issued, or to have IAM fail (or api, sts, metadata, container) and mend it
+
+  curl -X POST {cloud}/emulator/revoke
+  curl -X PUT -d '{{\"status\": 503, \"delay\": \"250ms\"}}' {cloud}/emulator/outages/iam
+  curl -X DELETE {cloud}/emulator/outages/iam
+"
+    )
 }

@@ -7,7 +7,7 @@ use apig_grpc_gateway::{
 use serde_json::Value;
 use tonic::Code;
 
-use crate::support::{Cloud, Gateway, Program, Reply};
+use crate::support::{Caller, Cloud, Gateway, Program, Reply, documented};
 
 const CERTIFICATE: &str = "a27be832f2e9441c8127fe48e3b5ac67";
 const PROJECT: &str = "73d69ae0cfcf460190522d06b60f05ad";
@@ -32,6 +32,36 @@ async fn demo_shows_the_success_and_the_five_errors() {
     }
     assert!(ended.out.contains("grpcurl -plaintext"));
     assert!(!ended.out.contains('\x1b'), "a pipe gets no colour");
+}
+
+#[tokio::test]
+async fn the_commands_that_the_emulator_prints_work_as_they_are() {
+    let mut emulator = Program::start(&["emulator", "--listen", "127.0.0.1:0"], &[]);
+    let printed = emulator.printed_until("curl -X DELETE").await;
+    assert!(printed.contains("\n  echo demo-container-token >/tmp/container-token\n"), "{printed}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("container-token"), "demo-container-token\n").unwrap();
+    let folder = format!("{}/", folder.path().display());
+
+    let commands = printed.replace("\\\n", "").replace("/tmp/", &folder);
+    let commands: Vec<&str> = commands.lines().filter(|line| line.contains("apig-grpc-gateway serve")).collect();
+    let mut kinds = Vec::new();
+    for command in commands {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let program = words.iter().position(|word| *word == "apig-grpc-gateway").unwrap();
+        let variables: Vec<_> = words[..program].iter().map(|word| word.split_once('=').unwrap()).collect();
+        let (_gateway, address) = Program::serve(&words[program + 2..], &variables).await;
+        let kind = words[words.iter().position(|word| *word == "--credentials").unwrap() + 1];
+        let mut request = documented();
+        if kind != "passthrough" {
+            // The name of the project is to do.
+            request.project_id.clear();
+        }
+        let attached = Caller::of(&address).await.attach(request).await;
+        assert!(attached.is_ok(), "{command}: {attached:?}");
+        kinds.push(kind);
+    }
+    assert_eq!(kinds, ["passthrough", "token", "password", "aksk", "metadata", "container", "oidc", "auto"]);
 }
 
 /// A gateway before the emulator.

@@ -2,14 +2,14 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use apig_grpc_gateway::emulator::{Emulator, World};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request};
 
-use crate::support::{Failed, Gateway, Plan, documented, failed};
+use crate::support::{Caller, Failed, Gateway, Plan, documented, failed, soon};
 
 /// A running emulator of the documented world.
 struct Emulated {
@@ -20,11 +20,40 @@ struct Emulated {
 impl Emulated {
     /// Tokens and temporary keys live for so long.
     async fn with_life(life: Duration) -> Self {
+        Self::playing(World::documented(), |emulator| emulator.with_life(life)).await
+    }
+
+    /// A cloud of another world, or made up otherwise.
+    async fn playing(world: World, made_up: impl FnOnce(Emulator) -> Emulator) -> Self {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let emulator = Emulator::bind(any_port, World::documented()).await.unwrap().with_life(life);
+        let emulator = made_up(Emulator::bind(any_port, world).await.unwrap());
         let address = emulator.local_addr();
         let running = tokio::spawn(emulator.run(std::future::pending()));
         Self { address, _running: AbortOnDropHandle::new(running) }
+    }
+
+    /// Has a part fail from now on.
+    async fn outage(&self, part: &str, outage: &'static str) {
+        let url = format!("{}/emulator/outages/{part}", self.url());
+        assert_eq!(soon(reqwest::Client::new().put(url).body(outage).send()).await.unwrap().status(), 204);
+    }
+
+    /// Mends a part.
+    async fn mended(&self, part: &str) {
+        let url = format!("{}/emulator/outages/{part}", self.url());
+        assert_eq!(soon(reqwest::Client::new().delete(url).send()).await.unwrap().status(), 204);
+    }
+
+    /// Ends what was issued.
+    async fn revoke(&self) {
+        let url = format!("{}/emulator/revoke", self.url());
+        assert_eq!(soon(reqwest::Client::new().post(url).send()).await.unwrap().status(), 204);
+    }
+
+    /// A gateway that has the operator's password, or this one.
+    fn with_password(&self, password: &str) -> Plan {
+        let plan = self.gateway("password").with("user-name", "operator").with("account-name", "demo-account");
+        plan.with("password", password)
     }
 
     fn url(&self) -> String {
@@ -45,11 +74,21 @@ impl Emulated {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn attach(gateway: &Gateway) -> Result<(), Failed> {
+    attach_by(&gateway.caller().await).await
+}
+
+async fn attach_by(caller: &Caller) -> Result<(), Failed> {
     let mut request = documented();
     // Found by its name, with the same credential.
     request.project_id.clear();
-    let result = gateway.caller().await.send(Request::new(request)).await;
+    let result = caller.send(Request::new(request)).await;
     result.map(drop).map_err(|status| failed::<()>(Err(status)))
+}
+
+/// Waits until calls succeed.
+async fn recovered(gateway: &Gateway) {
+    let caller = gateway.caller().await;
+    soon(async { while attach_by(&caller).await.is_err() {} }).await;
 }
 
 /// A file that holds this, for as long as the folder lives.
@@ -61,25 +100,53 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
     (folder, path)
 }
 
+const PASSWORD: &str = "demo-operator-password";
+
 #[tokio::test]
 async fn a_password() {
     let cloud = Emulated::with_life(DAY).await;
-    let plan = || cloud.gateway("password").with("user-name", "operator").with("account-name", "demo-account");
-    attach(&plan().with("password", "demo-operator-password").start().await).await.unwrap();
-    let wrong = attach(&plan().with("password", "wrong").start().await).await.unwrap_err();
+    attach(&cloud.with_password(PASSWORD).start().await).await.unwrap();
+    let wrong = attach(&cloud.with_password("wrong").start().await).await.unwrap_err();
     assert_eq!(wrong.verdict(), (Code::Internal, "CREDENTIALS_REFUSED"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_does_not_lock_the_account_however_many_calls_there_are() {
+    let cloud = Emulated::with_life(DAY).await;
+    let gateway = cloud.with_password("wrong").start().await;
+    for _ in 0..20 {
+        assert_eq!(attach(&gateway).await.unwrap_err().verdict().1, "CREDENTIALS_REFUSED");
+    }
+    attach(&cloud.with_password(PASSWORD).start().await).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_token_that_was_revoked() {
     let cloud = Emulated::with_life(DAY).await;
-    let plan = cloud.gateway("password").with("user-name", "operator").with("account-name", "demo-account");
-    let gateway = plan.with("password", "demo-operator-password").start().await;
+    let gateway = cloud.with_password(PASSWORD).start().await;
     attach(&gateway).await.unwrap();
     tokio::time::sleep(Duration::from_millis(2_100)).await;
-    let revoked = reqwest::Client::new().post(format!("{}/emulator/revoke", cloud.url())).send().await.unwrap();
-    assert_eq!(revoked.status(), 204);
+    cloud.revoke().await;
     attach(&gateway).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_of_iam_is_not_noticed_while_a_token_lives() {
+    let cloud = Emulated::with_life(DAY).await;
+    let gateway = cloud.with_password(PASSWORD).start().await;
+    attach(&gateway).await.unwrap();
+    cloud.outage("iam", r#"{"status": 503}"#).await;
+    attach(&gateway).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_of_iam_at_the_start_passes() {
+    let cloud = Emulated::with_life(DAY).await;
+    cloud.outage("iam", r#"{"status": 429}"#).await;
+    let gateway = cloud.with_password(PASSWORD).start().await;
+    assert_eq!(attach(&gateway).await.unwrap_err().verdict(), (Code::Unavailable, "CREDENTIALS_UNAVAILABLE"));
+    cloud.mended("iam").await;
+    recovered(&gateway).await;
 }
 
 #[tokio::test]
@@ -102,6 +169,39 @@ async fn an_access_key() {
 async fn the_agency_of_a_machine() {
     let cloud = Emulated::with_life(DAY).await;
     attach(&cloud.gateway("metadata").start().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_metadata_service_without_the_token_step() {
+    let world = include_str!("../../src/emulator/world.toml");
+    let world = world.replace("kind = \"machine\"", "kind = \"machine\"\nhas_token_step = false");
+    let cloud = Emulated::playing(World::from_toml(&world).unwrap(), |emulator| emulator).await;
+    attach(&cloud.gateway("metadata").start().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_an_hour_behind_is_named() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let ahead = |emulator: Emulator| emulator.with_clock(|| SystemTime::now() + HOUR);
+    let cloud = Emulated::playing(World::documented(), ahead).await;
+    let plan = cloud.gateway("aksk").with("access-key-id", "DEMOOPERATORKEY00001");
+    let gateway = plan.with("secret-access-key", "demo-operator-secret-key").start().await;
+    let failure = failed(gateway.caller().await.send(Request::new(documented())).await);
+    assert_eq!(failure.verdict(), (Code::Internal, "CREDENTIALS_REFUSED"));
+    assert!(failure.status.message().contains("behind the cloud's"), "{:?}", failure.status);
+    let skew: i64 = failure.fact("clock_skew").unwrap().strip_suffix('s').unwrap().parse().unwrap();
+    assert!((-3_700..-3_500).contains(&skew), "{skew}");
+}
+
+#[tokio::test]
+async fn keys_that_were_revoked_fail_a_call_and_are_replaced() {
+    let cloud = Emulated::with_life(DAY).await;
+    let gateway = cloud.gateway("metadata").start().await;
+    attach(&gateway).await.unwrap();
+    cloud.revoke().await;
+    // A refused signature is never repeated.
+    assert_eq!(attach(&gateway).await.unwrap_err().verdict(), (Code::Internal, "CREDENTIALS_REFUSED"));
+    recovered(&gateway).await;
 }
 
 #[tokio::test]

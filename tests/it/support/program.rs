@@ -80,6 +80,20 @@ impl Program {
         .await
     }
 
+    /// What it prints, up to the line that has this in it.
+    pub(crate) async fn printed_until(&mut self, part: &str) -> String {
+        let mut lines = BufReader::new(self.child.stdout.take().unwrap()).lines();
+        let mut printed = String::new();
+        soon(async {
+            while !printed.contains(part) {
+                printed += &lines.next_line().await.unwrap().expect("it still prints");
+                printed.push('\n');
+            }
+        })
+        .await;
+        printed
+    }
+
     /// Sends a signal.
     pub(crate) async fn signal(&self, name: &str) {
         let id = self.child.id().expect("the program still runs").to_string();
