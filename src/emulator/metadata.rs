@@ -65,7 +65,8 @@ pub(super) async fn security_key(State(cloud): State<Shared>, asked: Asked) -> R
     if !is_open && !cloud.metadata_tokens.knows(given, (cloud.clock)()) {
         return Err(refused("The metadata token is missing or unknown."));
     }
-    let (user, _) = machine.ok_or_else(|| Refusal::keystone(StatusCode::NOT_FOUND, "The machine has no agency."))?;
+    // What the SDK looks for in a 401, so as not to take it for the token's.
+    let (user, _) = machine.ok_or_else(|| refused("Please configure Cloud Service Agency first"))?;
     Ok(Json(json!({ "credential": written(&issue(&cloud, user, cloud.life)) })))
 }
 

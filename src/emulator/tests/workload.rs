@@ -54,7 +54,8 @@ async fn an_older_metadata_service_has_no_token_step() {
 
     let without_agency = running_in(world("")).await;
     let token = without_agency.metadata_token("60").await.body;
-    assert_eq!(without_agency.security_key(&token).await.status, 404);
+    let refused = without_agency.security_key(&token).await;
+    assert_eq!(refused.json()["error"]["message"], "Please configure Cloud Service Agency first");
 }
 
 #[tokio::test]
