@@ -45,7 +45,7 @@ impl MetadataTokens {
 
 /// `PUT /meta-data/latest/api/token`
 ///
-/// Older services have no such step, which the SDK sees by a 405.
+/// The SDK does without this step where there is none, which it sees by a 405, among others.
 pub(super) async fn token(State(cloud): State<Shared>, asked: Asked) -> Result<String, Refusal> {
     if machine(&cloud).is_some_and(|(_, has_token_step)| !has_token_step) {
         return Err(Refusal::keystone(StatusCode::METHOD_NOT_ALLOWED, "There are no tokens here."));

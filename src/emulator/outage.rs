@@ -40,7 +40,7 @@ struct Outage {
     /// In seconds, beside the status.
     retry_after: Option<u32>,
     /// How long every answer takes.
-    #[serde(default, deserialize_with = "humantime_duration")]
+    #[serde(default, deserialize_with = "time")]
     delay: Duration,
 }
 
@@ -118,7 +118,7 @@ fn status<'de, D: Deserializer<'de>>(written: D) -> Result<Option<StatusCode>, D
     }
 }
 
-fn humantime_duration<'de, D: Deserializer<'de>>(written: D) -> Result<Duration, D::Error> {
+fn time<'de, D: Deserializer<'de>>(written: D) -> Result<Duration, D::Error> {
     humantime::parse_duration(&String::deserialize(written)?)
         .map_err(|_| D::Error::custom("delay is not a time such as \"250ms\" or \"5s\""))
 }

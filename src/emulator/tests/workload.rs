@@ -43,14 +43,14 @@ async fn a_metadata_token_ends_when_it_was_to() {
 }
 
 #[tokio::test]
-async fn an_older_metadata_service_has_no_token_step() {
+async fn a_metadata_service_may_lack_the_token_step_and_a_machine_its_agency() {
     let world = |workloads: &str| {
         let users = r#"users = [{ name = "u", password = "p", account = "a", projects = [], may_attach = true }]"#;
         World::from_toml(&format!("{users}\nworkloads = [{workloads}]")).unwrap()
     };
-    let older = running_in(world(r#"{ kind = "machine", user = "u", has_token_step = false }"#)).await;
-    assert_eq!(older.metadata_token("60").await.status, 405);
-    assert!(send(older.request(Method::GET, SECURITY_KEY)).await.json()["credential"]["access"].is_string());
+    let without_step = running_in(world(r#"{ kind = "machine", user = "u", has_token_step = false }"#)).await;
+    assert_eq!(without_step.metadata_token("60").await.status, 405);
+    assert!(send(without_step.request(Method::GET, SECURITY_KEY)).await.json()["credential"]["access"].is_string());
 
     let without_agency = running_in(world("")).await;
     let token = without_agency.metadata_token("60").await.body;
