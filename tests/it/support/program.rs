@@ -91,6 +91,8 @@ impl Program {
             }
         })
         .await;
+        // Read on: a program whose output nobody takes ends.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         printed
     }
 
