@@ -28,8 +28,8 @@ pub(crate) struct Call {
     pub(crate) progress: Arc<Progress>,
     /// The memory that the call's message holds.
     pub(crate) held: Arc<Held>,
-    /// What the call is to change, for the audit log: set once, when it has been understood.
-    pub(crate) subject: Arc<OnceLock<Subject>>,
+    /// What the call is to change, for the audit log if there is one: set once, when it has been understood.
+    pub(crate) subject: Option<Arc<OnceLock<Subject>>>,
     /// Who calls.
     pub(crate) peer: Arc<Peer>,
 }

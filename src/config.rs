@@ -19,10 +19,10 @@ use self::{
 use crate::{
     audit::Destination,
     cloud, http,
+    log::LogFormat,
     policy::Policy,
     secret::Secret,
     server::{self, Access, Address, Owner},
-    telemetry::LogFormat,
     tls,
     validate::is_safe_segment,
 };

@@ -191,7 +191,10 @@ impl Server {
         let worker = |socket| {
             let (policy, metrics) = (settings.policy.clone(), Arc::clone(&shared.metrics));
             let service = Certificates::new(cloud.with_pool(pool()?), policy, settings.require_instance_ids, metrics);
-            let inbound = Inbound::new(routes(service, &health, settings.max_message_size), Arc::clone(&shared));
+            let service = CertificateServiceServer::new(service)
+                .max_decoding_message_size(settings.max_message_size)
+                .accept_compressed(CompressionEncoding::Gzip);
+            let inbound = Inbound::new(service, routes(&health), Arc::clone(&shared));
             Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
         let workers = sockets.into_iter().map(worker).collect::<Result<_, _>>()?;
@@ -260,11 +263,8 @@ impl Server {
     }
 }
 
-/// The service, health and reflection.
-fn routes(service: Certificates, health: &HealthReporter, max_message_size: usize) -> Routes {
-    let service = CertificateServiceServer::new(service)
-        .max_decoding_message_size(max_message_size)
-        .accept_compressed(CompressionEncoding::Gzip);
+/// Health and reflection.
+fn routes(health: &HealthReporter) -> Routes {
     let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
     // Each of the two reflection services must know the other, or clients would see different lists.
     let reflection = |other| {
@@ -277,8 +277,7 @@ fn routes(service: Certificates, health: &HealthReporter, max_message_size: usiz
     };
     let v1 = reflection(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET).build_v1();
     let v1alpha = reflection(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha();
-    Routes::new(service)
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
+    Routes::new(tonic_health::pb::health_server::HealthServer::new(health_service))
         .add_service(v1.expect("descriptors are generated at build time"))
         .add_service(v1alpha.expect("descriptors are generated at build time"))
         .prepare()

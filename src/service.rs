@@ -59,13 +59,13 @@ impl Certificates {
             names.project_id = project;
         }
         // Only now: what has not been validated could be a megabyte of anything.
-        let span = Span::current();
-        span.record("project_id", names.project_id);
-        span.record("certificate_id", names.certificate_id);
-        if O::VERB != Method::GET {
+        tracing::record_all!(Span::current(), project_id = names.project_id, certificate_id = names.certificate_id);
+        if let Some(subject) = &call.subject
+            && O::VERB != Method::GET
+        {
             let domains = names.domains.iter().map(|entry| entry.domain.clone()).collect();
             let (project_id, certificate_id) = (names.project_id.to_owned(), names.certificate_id.to_owned());
-            let _ = call.subject.set(Subject { project_id, certificate_id, domains });
+            let _ = subject.set(Subject { project_id, certificate_id, domains });
         }
         let wanted = Wanted {
             method: O::METHOD,

@@ -1,54 +1,17 @@
-//! Logs and metrics: their set-up, and every metric name. It measures; it decides nothing.
+//! Metrics: their set-up, and every metric name. It measures; it decides nothing.
 
 use std::{
-    fmt::Write as _,
-    io::{self, IsTerminal as _},
+    fmt::{self, Write as _},
     time::Duration,
 };
 
 use http::{Method, StatusCode};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use tonic::Code;
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl LogFormat {
-    /// Text on a terminal, JSON for everything else.
-    pub fn by_terminal() -> Self {
-        if io::stderr().is_terminal() { Self::Text } else { Self::Json }
-    }
-}
-
-/// Sends logs to standard error, from `level` on (a level, or the filter language of `tracing`).
-///
-/// # Errors
-///
-/// `level` is no filter.
-pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
-    // A peer that breaks the protocol must not be able to fill the log; whoever debugs may want to see it.
-    let quiet = if matches!(level, "error" | "warn" | "info") { ",h2=off,hyper=error" } else { "" };
-    let filter = EnvFilter::try_new(format!("{level}{quiet}")).map_err(|fault| fault.to_string())?;
-    let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
-    let lines = match format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
-    };
-    // A second start, as in a test binary, keeps the first.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    Ok(())
-}
 
 /// From a call that finds everything warm to one that waits for its deadline, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -61,9 +24,27 @@ struct CallLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UpstreamLabels {
-    http_request_method: String,
-    /// The status, or `none` when no answer came.
-    http_response_status_code: String,
+    http_request_method: Verb,
+    http_response_status_code: Answered,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Verb(Method);
+
+/// The status, or `none` when no answer came.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Answered(Option<StatusCode>);
+
+impl EncodeLabelValue for Verb {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.0.as_str())
+    }
+}
+
+impl EncodeLabelValue for Answered {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.0.as_ref().map_or("none", StatusCode::as_str))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -244,10 +225,8 @@ impl Metrics {
 
     /// Counts a request to the cloud.
     pub(crate) fn upstream(&self, verb: &Method, status: Option<StatusCode>, took: Duration) {
-        let labels = UpstreamLabels {
-            http_request_method: verb.as_str().to_owned(),
-            http_response_status_code: status.map_or_else(|| "none".to_owned(), |status| status.as_str().to_owned()),
-        };
+        let labels =
+            UpstreamLabels { http_request_method: Verb(verb.clone()), http_response_status_code: Answered(status) };
         self.upstream.get_or_create(&labels).observe(took.as_secs_f64());
     }
 

@@ -14,9 +14,9 @@ use super::{Failure, client, colour, present::Answer, serve::Signals};
 use crate::{
     config::{Config, Sources},
     emulator::{Emulator, World},
+    log::{LogFormat, start_logs},
     pb::{AttachDomainsRequest, AttachOrDetachDomainInfo, certificate_service_client::CertificateServiceClient},
     server::{Server, StartError},
-    telemetry::{LogFormat, start_logs},
 };
 
 #[derive(Debug, Args)]

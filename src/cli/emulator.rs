@@ -14,7 +14,7 @@ use super::{Failure, serve::Signals};
 use crate::{
     config::parse_duration,
     emulator::{Emulator, World},
-    telemetry::{LogFormat, start_logs},
+    log::{LogFormat, start_logs},
 };
 
 #[derive(Debug, Args)]

@@ -5,12 +5,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Failure, flags::Flags};
-use crate::{config::Environment, server::Server, telemetry};
+use crate::{config::Environment, log, server::Server};
 
 pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
     let config = flags.load(environment)?;
     let (format, level) = config.logs();
-    telemetry::start_logs(format, level).map_err(Failure::Other)?;
+    log::start_logs(format, level).map_err(Failure::Other)?;
     let mut signals = Signals::listen()?;
     // Whoever follows files listens to it too; without them it must not end the program.
     let _hangup = signal(SignalKind::hangup())?;

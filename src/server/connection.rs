@@ -83,11 +83,11 @@ pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>,
             }
         }
     };
-    let inbound = inbound.of(peer);
+    let inbound = Arc::new(inbound.of(peer));
     let greeted = Arc::new(AtomicBool::new(false));
     let io = TokioIo::new(Watched { channel, greeting: PREFACE, greeted: Arc::clone(&greeted), turn: 0 });
     let service = service_fn(move |request| {
-        let inbound = inbound.clone();
+        let inbound = Arc::clone(&inbound);
         async move { Ok::<_, Infallible>(inbound.answer(request).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

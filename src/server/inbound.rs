@@ -1,7 +1,12 @@
 //! One call as it comes in: request id, deadline, a place under the limit, and an answer whatever breaks underneath. It
 //! knows nothing of what the call asks for.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -14,14 +19,15 @@ use tracing::{Instrument as _, error, field, info_span};
 use super::{
     Shared,
     metered::{Incoming, Metered},
-    record::{HEALTH_CHECK, Record},
+    record::{GRPC_STATUS_DETAILS, HEALTH_CHECK, Record},
 };
 use crate::{
     call::{Call, Progress, Trace},
     cloud::METHODS,
     held::{Full, Held},
-    pb::certificate_service_server::SERVICE_NAME,
+    pb::certificate_service_server::{CertificateServiceServer, SERVICE_NAME},
     peer::{Identity, Peer},
+    service::Certificates,
     status,
 };
 
@@ -34,21 +40,30 @@ const STREAMS: [&str; 3] = [
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static APIG_REQUEST_ID: HeaderName = HeaderName::from_static("apig-request-id");
+static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// The way into the services, shared by all connections.
+/// The way into the services, shared by all connections. `S` is our service.
 #[derive(Debug, Clone)]
-pub(super) struct Inbound {
+pub(super) struct Inbound<S = CertificateServiceServer<Certificates>> {
+    service: S,
+    /// Every other service, those that do not exist included.
     routes: Routes,
     shared: Arc<Shared>,
     closing: CancellationToken,
     peer: Arc<Peer>,
 }
 
-impl Inbound {
-    pub(super) fn new(routes: Routes, shared: Arc<Shared>) -> Self {
+impl<S> Inbound<S> {
+    pub(super) fn new(service: S, routes: Routes, shared: Arc<Shared>) -> Self {
         let peer = Arc::new(Peer { identity: Identity::Nobody, address: None });
-        Self { routes, shared, closing: CancellationToken::new(), peer }
+        Self { service, routes, shared, closing: CancellationToken::new(), peer }
     }
 
     /// The same way in, for the calls of one peer.
@@ -67,12 +82,15 @@ impl Inbound {
     }
 
     /// Counts a connection for as long as the value lives.
-    pub(super) fn count_connection(&self) -> impl Drop + use<> {
+    pub(super) fn count_connection(&self) -> impl Drop + use<S> {
         Counted::new(Arc::clone(&self.shared), |shared| &shared.metrics.connections)
     }
 
     /// Answers one call. Dropping the future gives the call up.
-    pub(super) async fn answer<B: Incoming>(self, request: Request<B>) -> Response<Body> {
+    pub(super) async fn answer<B: Incoming>(self: Arc<Self>, request: Request<B>) -> Response<Body>
+    where
+        S: Service<Request<Metered<B>>, Response = Response<Body>, Error = Infallible> + Clone,
+    {
         let request_id = request_id(request.headers());
         if STREAMS.contains(&request.uri().path()) {
             let mut response = self.standard(request).await;
@@ -95,23 +113,27 @@ impl Inbound {
             started: Instant::now(),
             peer: Arc::clone(&self.peer),
             request_id: request_id.clone(),
-            subject: Arc::default(),
+            subject: self.shared.audit.is_some().then(Arc::default),
             progress: Arc::default(),
             end: None,
+            details: None,
             cloud_id: None,
         };
         let ours = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)).is_some();
         let mut response =
             if ours { self.perform(request, &record).instrument(span).await } else { self.standard(request).await };
-        record.end = Some(Status::from_header_map(response.headers()).unwrap_or_else(|| Status::new(Code::Ok, "")));
-        record.cloud_id = response.headers().get(&APIG_REQUEST_ID).cloned();
+        let headers = response.headers();
+        // Without a message the status is in the head of the answer; beside a message it is always OK.
+        record.end = Some(headers.get(&GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())));
+        record.details = headers.get(&GRPC_STATUS_DETAILS).cloned();
+        record.cloud_id = headers.get(&APIG_REQUEST_ID).cloned();
         response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
         response
     }
 
     /// Health, reflection and unknown services: not ours to limit.
-    async fn standard<B: Incoming>(mut self, request: Request<B>) -> Response<Body> {
-        let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
+    async fn standard<B: Incoming>(&self, request: Request<B>) -> Response<Body> {
+        let answer = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
         match answer.await {
             Ok(Ok(response)) => self.mend(response),
             Ok(Err(never)) => match never {},
@@ -120,13 +142,16 @@ impl Inbound {
     }
 
     /// A call of our service: admitted, bounded in time, answered.
-    async fn perform<B: Incoming>(mut self, mut request: Request<B>, record: &Record) -> Response<Body> {
-        let shared = Arc::clone(&self.shared);
+    async fn perform<B: Incoming>(&self, mut request: Request<B>, record: &Record) -> Response<Body>
+    where
+        S: Service<Request<Metered<B>>, Response = Response<Body>, Error = Infallible> + Clone,
+    {
+        let shared = &self.shared;
         // Calls whose message is on its way. Their place among the calls in progress they take when it is there.
         let Ok(_begun) = shared.begun.try_acquire() else {
             return status::overloaded(shared.max_concurrency).into_http();
         };
-        let _open = Counted::new(Arc::clone(&shared), |shared| &shared.metrics.calls_in_progress);
+        let _open = Counted::new(Arc::clone(shared), |shared| &shared.metrics.calls_in_progress);
         let Ok(timeout) = timeout(request.headers(), shared.timeout) else {
             return status::malformed_timeout().into_http();
         };
@@ -136,7 +161,7 @@ impl Inbound {
         let progress = Arc::clone(&record.progress);
         let held = Arc::new(Held::new(Arc::clone(&shared.buffers), Arc::clone(&shared.places)));
         // What a compressed message unpacks to is known only afterwards; until then it counts as the largest.
-        if request.headers().get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
+        if request.headers().get(&GRPC_ENCODING).is_some_and(|encoding| encoding != "identity")
             && let Err(Full { most }) = held.add(shared.max_message_size)
         {
             return status::buffers_full(most).into_http();
@@ -146,7 +171,7 @@ impl Inbound {
             token: token(request.headers()),
             previous_attempts: previous_attempts(request.headers()),
             request_id: record.request_id.clone(),
-            subject: Arc::clone(&record.subject),
+            subject: record.subject.clone(),
             trace: trace(request.headers()),
             progress: Arc::clone(&progress),
             held: Arc::clone(&held),
@@ -160,7 +185,7 @@ impl Inbound {
         tokio::select! {
             // An answer that is there is given, though it be late.
             biased;
-            answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind() => match answer {
+            answer = AssertUnwindSafe(self.service.clone().call(request)).catch_unwind() => match answer {
                 Ok(Ok(response)) => self.mend(response),
                 Ok(Err(never)) => match never {},
                 Err(_) => self.panicked(&progress),
@@ -172,10 +197,10 @@ impl Inbound {
 
     /// Gives the errors that tonic makes before a handler runs the codes and details that ours have.
     fn mend(&self, response: Response<Body>) -> Response<Body> {
-        let Some(status) = Status::from_header_map(response.headers()) else { return response };
-        if !status.details().is_empty() {
+        if response.headers().contains_key(&GRPC_STATUS_DETAILS) {
             return response;
         }
+        let Some(status) = Status::from_header_map(response.headers()) else { return response };
         let better = match status.code() {
             Code::OutOfRange | Code::ResourceExhausted => status::message_too_large(self.shared.max_message_size),
             Code::Internal => status::unreadable_message(status.message()),
@@ -236,20 +261,25 @@ fn method(path: &str) -> &'static str {
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let sane = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
     headers.get(&X_REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // An id must be unique and need not be a secret: no random bytes of the system's, which cost a system call.
+        let random = fastrand::u128(..).to_ne_bytes();
+        let random = random.first_chunk().expect("ten of sixteen");
+        let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        let id = uuid::Builder::from_unix_timestamp_millis(milliseconds, random).into_uuid();
         let mut text = uuid::Uuid::encode_buffer();
-        let id = uuid::Uuid::now_v7().as_hyphenated().encode_lower(&mut text);
-        HeaderValue::from_str(id).expect("hexadecimal digits and hyphens")
+        HeaderValue::from_str(id.as_hyphenated().encode_lower(&mut text)).expect("hexadecimal digits and hyphens")
     })
 }
 
 /// How often the caller's own library has tried this call before (gRFC A6).
 fn previous_attempts(headers: &HeaderMap) -> u32 {
-    headers.get("grpc-previous-rpc-attempts").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+    headers.get(&GRPC_PREVIOUS_ATTEMPTS).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// The caller's token, marked so that it never shows in a log.
 fn token(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut token = headers.get("x-auth-token").filter(|token| !token.is_empty())?.clone();
+    let mut token = headers.get(&X_AUTH_TOKEN).filter(|token| !token.is_empty())?.clone();
     token.set_sensitive(true);
     Some(token)
 }
@@ -257,8 +287,8 @@ fn token(headers: &HeaderMap) -> Option<HeaderValue> {
 /// W3C trace context, as far as it can be one: the cloud's front gateway need not see what else a caller puts there.
 fn trace(headers: &HeaderMap) -> Trace {
     let sane = |value: &&HeaderValue| (1..=512).contains(&value.len()) && value.to_str().is_ok();
-    let parent = headers.get("traceparent").filter(sane).cloned();
-    let state = parent.as_ref().and_then(|_| headers.get("tracestate")).filter(sane).cloned();
+    let parent = headers.get(&TRACEPARENT).filter(sane).cloned();
+    let state = parent.as_ref().and_then(|_| headers.get(&TRACESTATE)).filter(sane).cloned();
     Trace { parent, state }
 }
 
@@ -267,7 +297,7 @@ fn trace(headers: &HeaderMap) -> Trace {
 /// A caller's own is shortened a little, so that our answer, which says what is known of the change, arrives before the
 /// caller's own timer goes off.
 fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, ()> {
-    let Some(value) = headers.get("grpc-timeout") else { return Ok(most) };
+    let Some(value) = headers.get(&GRPC_TIMEOUT) else { return Ok(most) };
     let asked = value.to_str().ok().and_then(parse_timeout).ok_or(())?;
     let margin = (asked / 20).min(Duration::from_millis(20));
     Ok(asked.saturating_sub(margin).min(most))
@@ -337,10 +367,11 @@ mod tests {
             .route("/huaweicloud.apic.v2.CertificateService/Panic", post(async || -> () { panic!("on purpose") }))
             .route("/grpc.health.v1.Health/Panic", post(async || -> () { panic!("on purpose") }))
             .route("/huaweicloud.apic.v2.CertificateService/Fine", post(async || "fine"));
-        let inbound = Inbound::new(Routes::from(router), Arc::new(shared()));
+        let services = Routes::from(router);
+        let inbound = Arc::new(Inbound::new(services.clone(), services, Arc::new(shared())));
         let call = |path: &str| {
             let request = Request::post(format!("http://gateway{path}")).body(FullBody::new(Bytes::new())).unwrap();
-            inbound.clone().answer(request)
+            Arc::clone(&inbound).answer(request)
         };
         for path in ["/huaweicloud.apic.v2.CertificateService/Panic", "/grpc.health.v1.Health/Panic"] {
             let status = Status::from_header_map(call(path).await.headers()).unwrap();

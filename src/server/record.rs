@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, metadata::MetadataMap};
 use tracing::{Span, debug, info};
 
 use super::Shared;
@@ -20,6 +20,8 @@ use crate::{
 /// The method beside our own that ends with its answer.
 pub(super) const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 
+pub(super) static GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+
 /// A call on its way to its end.
 pub(super) struct Record {
     pub(super) shared: Arc<Shared>,
@@ -28,22 +30,27 @@ pub(super) struct Record {
     pub(super) started: Instant,
     pub(super) peer: Arc<Peer>,
     pub(super) request_id: HeaderValue,
-    /// What the call is to change, once it has been read.
-    pub(super) subject: Arc<OnceLock<Subject>>,
+    /// What the call is to change, once it has been read; `None` without an audit log.
+    pub(super) subject: Option<Arc<OnceLock<Subject>>>,
     pub(super) progress: Arc<Progress>,
     /// `None` when the caller has left.
-    pub(super) end: Option<Status>,
+    pub(super) end: Option<Code>,
+    /// `grpc-status-details-bin`
+    pub(super) details: Option<HeaderValue>,
     /// The cloud's id for the request.
     pub(super) cloud_id: Option<HeaderValue>,
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let code = self.end.as_ref().map_or(Code::Cancelled, Status::code);
+        let code = self.end.unwrap_or(Code::Cancelled);
         let took = self.started.elapsed();
         self.shared.metrics.call(self.method, code, took);
-        let is_error = |end: &&Status| end.code() != Code::Ok;
-        let told = self.end.as_ref().filter(is_error).and_then(|end| status::told(end.details()));
+        let told = self.details.take().and_then(|details| {
+            let headers = HeaderMap::from_iter([(GRPC_STATUS_DETAILS.clone(), details)]);
+            let details = MetadataMap::from_headers(headers).get_bin(GRPC_STATUS_DETAILS.as_str())?.to_bytes().ok()?;
+            status::told(details)
+        });
         let reason = told.as_ref().map(|told| told.reason.as_str());
         let cloud_id = self.cloud_id.as_ref().and_then(|id| id.to_str().ok());
         let milliseconds = audit::milliseconds(took);
@@ -54,8 +61,10 @@ impl Drop for Record {
         } else {
             info!(parent: &self.span, code = code_name, reason, apig_request_id = cloud_id, milliseconds, "call ended");
         }
-        if let (Some(audit), Some(subject)) = (&self.shared.audit, self.subject.get()) {
-            let outcome = match (&self.end, &told) {
+        if let (Some(audit), Some(subject)) =
+            (&self.shared.audit, self.subject.as_ref().and_then(|subject| subject.get()))
+        {
+            let outcome = match (self.end, &told) {
                 (Some(_), None) if code == Code::Ok => "applied",
                 (Some(_), Some(told)) => told.outcome.as_deref().unwrap_or("refused"),
                 _ if self.progress.is_unknown() => "unknown",
