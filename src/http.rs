@@ -2,6 +2,7 @@
 //! room that knows reqwest; it knows nothing of the cloud's API.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     error::Error as _,
     pin::Pin,
@@ -112,8 +113,11 @@ impl Upstream {
     }
 
     /// The path on the wire of a path of the API.
-    pub(crate) fn wire_path(&self, path: &str) -> String {
-        format!("{}{path}", self.base.path().trim_end_matches('/'))
+    pub(crate) fn wire_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        match self.base.path().trim_end_matches('/') {
+            "" => Cow::Borrowed(path),
+            before => Cow::Owned(format!("{before}{path}")),
+        }
     }
 
     /// One exchange of the gateway's own, such as a token's: its answer is read up to [`MOST_BODY`], whatever its status.

@@ -8,6 +8,8 @@ mod within;
 
 use std::{collections::HashMap, time::Duration};
 
+use bytes::Bytes;
+use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{
     BadRequest, ErrorDetail, ErrorInfo, FieldViolation, Help, HelpLink, PreconditionFailure, PreconditionViolation,
@@ -233,11 +235,40 @@ pub(crate) struct Told {
 }
 
 /// Reads the details of a status that this gateway made, for logs.
-pub(crate) fn told(details: &[u8]) -> Option<Told> {
-    use tonic_types::StatusExt as _;
-    let status = Status::with_details(Code::Unknown, "", details.to_vec().into());
-    let mut info = status.get_details_error_info()?;
-    Some(Told { reason: info.reason, outcome: info.metadata.remove("outcome") })
+pub(crate) fn told(details: Bytes) -> Option<Told> {
+    /// `google.rpc.Status`, no more of it than is wanted: its fields are not copied.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Outer {
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<Detail>,
+    }
+    /// `google.protobuf.Any`
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Detail {
+        #[prost(bytes = "bytes", tag = "2")]
+        value: Bytes,
+    }
+    /// `google.rpc.ErrorInfo`
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Info {
+        #[prost(string, tag = "1")]
+        reason: String,
+        #[prost(message, repeated, tag = "3")]
+        metadata: Vec<Fact>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Fact {
+        #[prost(bytes = "bytes", tag = "1")]
+        name: Bytes,
+        #[prost(bytes = "bytes", tag = "2")]
+        value: Bytes,
+    }
+
+    // It always comes first.
+    let info = Outer::decode(details).ok()?.details.into_iter().next()?;
+    let Info { reason, metadata } = Info::decode(info.value).ok()?;
+    let outcome = metadata.into_iter().find(|fact| *fact.name == *b"outcome");
+    Some(Told { reason, outcome: outcome.and_then(|fact| String::from_utf8(fact.value.to_vec()).ok()) })
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn id(found: &mut Violations, id: &str, field: impl Fn() -> String) {
 pub(crate) fn is_safe_segment(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && !matches!(text, "." | "..")
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~'))
 }
 
 impl Violations {

@@ -55,7 +55,7 @@ pub(crate) enum Processed {
 }
 
 /// What is known of one error code, under one HTTP status or under all.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     /// The cloud's own spelling.
     pub(crate) code: &'static str,

@@ -34,6 +34,8 @@ pub(crate) struct Refusal {
     pub(crate) retry_after: Option<Duration>,
     /// The cloud's clock, where a signature's date may be what is wrong.
     pub(crate) date: Option<SystemTime>,
+    /// Looked up once.
+    row: Option<&'static Row>,
 }
 
 impl Refusal {
@@ -49,6 +51,7 @@ impl Refusal {
                 (None, Some(code)) => format!("the cloud answered {status} {code} without a message"),
                 (None, None) => without_message(status, text),
             },
+            row: found.code.as_deref().and_then(|code| catalogue::find(code, status)),
             code: found.code,
             request_id: request_id.or(found.request_id),
             encoded_authorization_message: found.encoded_authorization_message,
@@ -59,7 +62,7 @@ impl Refusal {
 
     /// What the catalogue knows of the code.
     pub(crate) fn row(&self) -> Option<&'static Row> {
-        self.code.as_deref().and_then(|code| catalogue::find(code, self.status))
+        self.row
     }
 
     /// What the refusal means: by the catalogue, else by the HTTP status.

@@ -9,7 +9,7 @@ use http::{Method as Verb, StatusCode};
 use crate::{pb, validate::is_safe_segment};
 
 /// A request message with the REST form that its method's `google.api.http` option gives it.
-pub(crate) trait Operation: serde::Serialize {
+pub(crate) trait Operation: serde::Serialize + prost::Message {
     /// What the method answers.
     type Response: Default;
     /// The full name of the method, as in a gRPC path.
@@ -86,6 +86,7 @@ pub(crate) fn form<O: Operation>(request: &O, place: Place<'_>) -> Result<Form, 
     let mut project = 0..0;
     for segment in request.path() {
         path.push('/');
+        let start = path.len();
         path.push_str(match segment {
             Segment::Literal(text) => text,
             Segment::Family => place.family,
@@ -101,7 +102,6 @@ pub(crate) fn form<O: Operation>(request: &O, place: Place<'_>) -> Result<Form, 
             }
         });
         if let Segment::Field { name: "project_id", .. } = segment {
-            let start = path.rfind('/').map_or(0, |slash| slash + 1);
             project = start..path.len();
         }
         if matches!(segment, Segment::Field { name: "certificate_id", .. }) && O::VERB != Verb::GET {
@@ -109,7 +109,9 @@ pub(crate) fn form<O: Operation>(request: &O, place: Place<'_>) -> Result<Form, 
         }
     }
     let body = O::HAS_BODY.then(|| {
-        let json = serde_json::to_vec(request).expect("messages hold strings, booleans and numbers, and no maps");
+        // JSON takes a little more room than protobuf.
+        let mut json = Vec::with_capacity(request.encoded_len() * 3 / 2 + 64);
+        serde_json::to_writer(&mut json, request).expect("messages hold strings, booleans and numbers, and no maps");
         Bytes::from(json)
     });
     Ok(Form { path, body, certificate_ends, project })

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,7 +17,9 @@ const LONGEST_QUEUE: usize = 256;
 /// The queues, one for each certificate that is being changed.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    queues: Mutex<HashMap<String, Queue>>,
+    /// By the hash of their certificate: two that have the same one would only wait for each other.
+    queues: Mutex<HashMap<u64, Queue>>,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(crate) struct Turn<'a> {
 #[derive(Debug)]
 struct Place<'a> {
     turns: &'a Turns,
-    key: String,
+    key: u64,
 }
 
 impl Turns {
@@ -57,14 +60,14 @@ impl Turns {
     }
 
     fn enter(&self, key: &str) -> Result<(Place<'_>, Arc<Semaphore>), QueueFull> {
+        let key = self.hasher.hash_one(key);
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue =
-            queues.entry(key.to_owned()).or_insert_with(|| Queue { turn: Arc::new(Semaphore::new(1)), calls: 0 });
+        let queue = queues.entry(key).or_insert_with(|| Queue { turn: Arc::new(Semaphore::new(1)), calls: 0 });
         if queue.calls > LONGEST_QUEUE {
             return Err(QueueFull);
         }
         queue.calls += 1;
-        Ok((Place { turns: self, key: key.to_owned() }, Arc::clone(&queue.turn)))
+        Ok((Place { turns: self, key }, Arc::clone(&queue.turn)))
     }
 }
 

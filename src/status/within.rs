@@ -11,15 +11,18 @@ const BUDGET: usize = 7_300;
 pub(super) const MOST_OPAQUE: usize = 1_024;
 
 /// Builds a status. When the details do not fit, the last ones are left out first; what comes first always stays.
-pub(super) fn status(code: Code, message: &str, mut details: Vec<ErrorDetail>) -> Status {
+pub(super) fn status(code: Code, message: &str, details: Vec<ErrorDetail>) -> Status {
     // At most: `grpc-message` is percent-encoded, but not every mark is.
     let encoded_message: usize = message.bytes().map(|byte| if byte.is_ascii_alphanumeric() { 1 } else { 3 }).sum();
-    loop {
-        let status = Status::with_error_details_vec(code, message, details.clone());
-        let encoded_details = status.details().len().div_ceil(3) * 4;
-        if encoded_message + encoded_details <= BUDGET || details.len() <= 1 {
-            return status;
+    let mut status = Status::with_error_details_vec(code, message, details);
+    while encoded_message + status.details().len().div_ceil(3) * 4 > BUDGET {
+        // Rarely: read back, so that the usual case pays for no copies.
+        let mut details = status.get_error_details_vec();
+        if details.len() <= 1 {
+            break;
         }
         details.pop();
+        status = Status::with_error_details_vec(code, message, details);
     }
+    status
 }
