@@ -63,8 +63,10 @@ pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>,
     let channel = match tls {
         None => Either::Left(stream),
         Some(tls) => {
+            // In a box, which goes with the handshake: its state is large, and connections live long.
+            let handshake = Box::pin(TlsAcceptor::from(tls.current()).accept(stream));
             let shaken = tokio::select! {
-                shaken = tokio::time::timeout(limits.handshake_timeout, TlsAcceptor::from(tls.current()).accept(stream)) => shaken,
+                shaken = tokio::time::timeout(limits.handshake_timeout, handshake) => shaken,
                 () = closing.cancelled() => return,
             };
             match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -100,7 +102,8 @@ pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>,
         .keep_alive_interval(limits.keep_alive_interval)
         .keep_alive_timeout(limits.keep_alive_timeout)
         .serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
+    // In a box of its own, so that it has its place once, and not wherever the state of this function is moved through.
+    let mut connection = Box::pin(connection);
 
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
