@@ -37,7 +37,9 @@ class Counted:
 
     @property
     def allocations(self):
-        return sum(self.calls.get(name, 0) for name in ("malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign"))
+        names = ("malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign", "mi_malloc", "mi_zalloc", "mi_realloc",
+                 "mi_malloc_aligned", "mi_zalloc_aligned", "mi_realloc_aligned")
+        return sum(self.calls.get(name, 0) for name in names)
 
 
 def count(make, error=False):
