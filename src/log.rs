@@ -165,9 +165,13 @@ struct Escaped<'a, 'w>(&'a mut format::Writer<'w>);
 
 impl Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
         // These bytes are characters of their own wherever they stand.
         let is_special = |byte: u8| byte < b' ' || matches!(byte, b'"' | b'\\');
+        // Nearly always there is none, and to look at every byte without a branch is several times faster.
+        if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+            return self.0.write_str(text);
+        }
+        let mut rest = text;
         while let Some(at) = rest.bytes().position(is_special) {
             let (plain, escaped) = rest.split_at(at);
             self.0.write_str(plain)?;

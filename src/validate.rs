@@ -100,7 +100,9 @@ fn domain(found: &mut Violations, domain: &str, field: impl Fn() -> String) {
     if domain.len() > 253 && domain.chars().count() > 253 {
         found.add(&field, "must not be longer than 253 characters");
     }
-    if domain.chars().any(|character| character.is_whitespace() || character.is_control()) {
+    // Names are of plain ASCII nearly always; every byte at once, without a branch, is several times faster.
+    let is_plain = domain.bytes().fold(true, |plain, byte| plain & byte.is_ascii_graphic());
+    if !is_plain && domain.chars().any(|character| character.is_whitespace() || character.is_control()) {
         found.add(&field, "must not contain white space or control characters");
     }
 }
@@ -114,9 +116,11 @@ fn id(found: &mut Violations, id: &str, field: impl Fn() -> String) {
 /// Whether the text stays one path segment in every URL parser: an allow-list, since parsers fold `..` even when it is
 /// percent-encoded.
 pub(crate) fn is_safe_segment(text: &str) -> bool {
+    let is_safe = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~');
     (1..=128).contains(&text.len())
         && !matches!(text, "." | "..")
-        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~'))
+        // Every byte, without a branch: several times faster than to stop at the first that is not.
+        && text.bytes().fold(true, |safe, byte| safe & is_safe(byte))
 }
 
 impl Violations {
