@@ -32,7 +32,15 @@ million:
     cargo bench --locked --bench million
 
 bench:
-    cargo bench --locked --bench mapping
+    cargo bench --locked --bench mapping --bench request
+
+# Beside the floor, a plain gateway and Envoy: needs Python with venv. Alone on the machine.
+compare:
+    bench/run
+
+# Needs valgrind.
+instructions:
+    bench/instructions --check
 
 # Faults, storms, deadlines and cancels, with a model of every answer.
 chaos:

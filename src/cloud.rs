@@ -22,7 +22,6 @@ use tracing::{debug, warn};
 use self::{
     breaker::{Breaker, Circuit, CircuitOpen},
     pace::{Pace, TooFar},
-    rest::Place,
     retry::{Budget, RuntimeClock},
     turn::{QueueFull, Turns},
 };
@@ -30,7 +29,7 @@ pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
     error::{ClockSkew, Error},
     refusal::{Refusal, Throttle},
-    rest::{METHODS, Operation},
+    rest::{METHODS, Operation, Place, form},
 };
 use crate::{
     call::Call,
@@ -135,7 +134,7 @@ impl Client {
         call: &Call,
     ) -> Result<Done<O::Response>, Error> {
         let place = Place { family: self.family, default_project };
-        let form = rest::form(request, place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
+        let form = form(request, place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
         // Held over pauses too: whoever waits for the certificate would only meet the same answer.
         let _turn = match (&self.turns, form.changes()) {
             (Some(turns), Some(certificate)) => {
@@ -240,7 +239,7 @@ impl Client {
 }
 
 /// What goes upstream besides the body, the authorization and the ids.
-fn headers(has_body: bool) -> HeaderMap {
+pub(crate) fn headers(has_body: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(header::ACCEPT, JSON.clone());
     if has_body {

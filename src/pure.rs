@@ -1,17 +1,51 @@
-//! The pure way from an answer of the cloud to what a caller gets, for benches, fuzzing and tests: no socket, no clock
-//! but for dates in `Retry-After`.
+//! The pure parts of a call, for benches, fuzzing and tests: from a message's bytes to the request for the cloud, its
+//! signature, and from an answer of the cloud to what a caller gets. No socket, no clock but for dates in `Retry-After`.
+
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use prost::Message as _;
 use tonic::Status;
 
 use crate::{
-    cloud::{self, Operation},
+    cloud::{self, Operation, Place},
+    credentials::{Keys, Proof, Wire},
     http::Answer,
     pb::AttachDomainsRequest,
     status,
-    validate::Validate as _,
+    validate::{Rules, Validate as _},
 };
+
+/// The path and the JSON that a message becomes: decoded, validated, and written.
+///
+/// # Errors
+///
+/// The status for a message that can't be read or breaks a rule.
+pub fn request(message: &[u8]) -> Result<(String, Bytes), Status> {
+    let request =
+        AttachDomainsRequest::decode(message).map_err(|fault| status::unreadable_message(&fault.to_string()))?;
+    let violations = request.violations(Rules { has_default_project: false, require_instance_ids: false });
+    if violations.total > 0 {
+        return Err(status::invalid_request(&violations));
+    }
+    let place = Place { family: "apic", default_project: None };
+    let form =
+        cloud::form(&request, place).map_err(|_| Status::internal("validation let an unsafe segment through"))?;
+    Ok((form.path, form.body.unwrap_or_default()))
+}
+
+/// Signs requests with a key pair that is nobody's: path, body and date to the headers that go with them.
+pub fn signer() -> impl Fn(&str, &[u8], SystemTime) -> HeaderMap {
+    let keys = Keys::new("NOBODYSKEYIDNOBODYSK", "nobodyssecretnobodyssecretnobodyssecretn", None);
+    let proof = Proof::Keys(Arc::new(keys.expect("an id and a secret")));
+    move |path, body, now| {
+        let mut headers = cloud::headers(true);
+        let wire = Wire { verb: "POST", authority: "apic.example.com", path, query: "", body };
+        proof.authorize(&mut headers, wire, Some("73d69ae0cfcf460190522d06b60f05ad"), now);
+        headers
+    }
+}
 
 /// What a caller gets when the cloud answers its request so. As much of the body is looked at as the gateway reads.
 ///

@@ -175,12 +175,18 @@ def big(scale):
         return {name: summary(seen) for name, seen in runs.items()}
 
 
-def workers(scale):
-    """Two workers against one. The load generator and the upstream need the same two cores, so calls/s say little."""
+def workers(scale, domains=1):
+    """Two workers against one."""
     with Upstream() as upstream, gateway(upstream) as one, gateway(upstream, "gateway of 2", flags=["--workers", "2"]) as two:
-        load = {"connections": 32, "streams": 4}
+        load = {"connections": 32, "streams": 4, "domains": domains}
         return compared("2 workers", "1 worker", [("1 worker", one, upstream, load), ("2 workers", two, upstream, load)],
                         scale)
+
+
+def workers_big(scale):
+    """The same with 100 domains in a call. With one, load generator and upstream need as much of two cores as the gateway, and
+    leave no room for its second worker; these calls are nearly all its work."""
+    return workers(scale, domains=100)
 
 
 def size(_):
@@ -191,4 +197,4 @@ def size(_):
 
 
 PARTS = {"throughput": throughput, "cold": cold, "idle": idle, "memory": memory, "tls": tls, "errors": errors, "big": big,
-         "workers": workers, "size": size}
+         "workers": workers, "workers-big": workers_big, "size": size}

@@ -98,7 +98,7 @@ SECTIONS = {
     "throughput": ("Calls", throughput), "cold": ("Cold start", cold), "idle": ("Idle connections", idle),
     "memory": ("Memory over many calls", memory), "tls": ("TLS on both sides", compared),
     "errors": ("Errors with full details", compared), "big": ("Large requests", big), "workers": ("Two workers", compared),
-    "size": ("Size", size)}
+    "workers-big": ("Two workers, 100 domains in each call", compared), "size": ("Size", size)}
 
 
 def targets(seen):
@@ -127,6 +127,8 @@ def targets(seen):
         yield "CPU of the second 500 domains ÷ of the first", (cpu[1000] - cpu[500]) / (cpu[500] - cpu[1]), 1.1
     if "workers" in seen:
         yield "CPU a call with 2 workers ÷ with 1", seen["workers"]["ratios"]["cpu"]["median"], 1.2
+    if "workers-big" in seen:
+        yield "calls/s with 1 worker ÷ with 2, 100 domains", 1 / seen["workers-big"]["ratios"]["rate"]["median"], 0.67
     if "size" in seen:
         yield "stripped binary, MiB", seen["size"]["gateway"] / 2**20, 12
 
