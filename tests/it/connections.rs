@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use crate::support::{Cloud, Gateway, Reply, documented, failed, soon};
+use crate::support::{Cloud, Gateway, Reply, documented, soon};
 
 #[tokio::test]
 async fn a_connection_to_the_cloud_is_used_again() {
@@ -23,20 +23,11 @@ async fn a_connection_that_the_cloud_closed_while_idle_is_no_failed_call() {
     let cloud = Cloud::answering([Reply::ThenClose(success)]).await;
     let gateway = Gateway::facing(cloud.address).start().await;
     let caller = gateway.caller().await;
-    let mut lost = 0;
     for call in 1..=200 {
-        match caller.attach(documented()).await {
-            Ok(_) => {}
-            Err(status) => {
-                assert_eq!(failed::<()>(Err(status)).verdict().1, "UPSTREAM_CONNECTION_LOST");
-                lost += 1;
-            }
-        }
-        cloud.ended(call - lost).await;
+        caller.attach(documented()).await.unwrap();
+        cloud.ended(call).await;
     }
-    // A busy system may deliver the end of a connection later than the test learns of it; nobody can know of it then.
-    assert!(lost <= 4, "{lost} calls met a connection that was closed");
-    assert_eq!(cloud.seen().len(), 200 - lost, "none was sent twice");
+    assert_eq!(cloud.seen().len(), 200, "none was sent twice");
 }
 
 #[tokio::test]

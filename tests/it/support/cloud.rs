@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -198,6 +199,10 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
             }
             Reply::ThenClose(answer) => {
                 let _ = stream.write_all(&answer).await;
+                // Closing then waits until the peer's system has the end of the connection: a busy one may deliver it late,
+                // and a peer can't know of what has not come.
+                #[allow(deprecated, reason = "it is to block, and on loopback not for long")]
+                let _ = stream.set_linger(Some(Duration::from_secs(10)));
                 drop(stream);
                 state.counts.send_modify(|counts| counts.ended += 1);
                 return;
