@@ -32,6 +32,20 @@ fn reason(status: &Status) -> String {
 }
 
 #[test]
+fn the_log_reads_of_a_status_what_a_program_reads() {
+    let refused = |status, code| answered(refusal(status, code, "m"), &[]).0;
+    for status in
+        [refused(404, "APIG.3020"), refused(504, "X.1"), refused(500, ""), deadline_exceeded(true), overloaded(1)]
+    {
+        let told = told(bytes::Bytes::copy_from_slice(status.details())).unwrap();
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(told.reason, info.reason);
+        assert_eq!(told.outcome.as_ref(), info.metadata.get("outcome"), "{}", info.reason);
+    }
+    assert!(told(bytes::Bytes::from_static(b"no message")).is_none());
+}
+
+#[test]
 fn a_refusal_carries_what_a_program_needs() {
     let (status, details) = answered(refusal(404, "APIG.3020", "The URL domain does not exist."), &[domain("d1", &[])]);
     assert_eq!((status.code(), status.message()), (Code::NotFound, "The URL domain does not exist."));
