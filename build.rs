@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut prost = tonic_prost_build::configure()
         .build_transport(false)
-        .codec_path("crate::codec::Codec")
+        .codec_path("crate::pb::codec::Codec")
         // Google's definitions serve the build and reflection; no code uses them.
         .extern_path(".google.api", "::core::convert::Infallible");
     for (path, attribute) in bindings.message_attributes() {

@@ -18,7 +18,6 @@ mod audit;
 mod call;
 pub mod cli;
 mod cloud;
-mod codec;
 pub mod config;
 mod credentials;
 pub mod emulator;

@@ -1,4 +1,5 @@
-//! Code generated from `proto/`: messages, the service, a client for it, and the descriptors that reflection serves.
+//! Code generated from `proto/`: messages, the service, a client for it, and the descriptors that reflection serves; and
+//! the codec that it uses.
 
 #![allow(
     missing_docs,
@@ -8,6 +9,8 @@
     clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
+
+pub(crate) mod codec;
 
 tonic::include_proto!("huaweicloud.apic.v2");
 
