@@ -12,7 +12,7 @@
 //! 4. `cloud` reads the answer (`cloud::refusal`, `cloud::catalogue`); `status` turns what went wrong into a gRPC
 //!    status with details, and `audit` notes how it ended.
 //!
-//! [`emulator`] is the cloud's side of the API, read a second time from its documents: it shares no code with the client.
+//! The crate `emulator` is the cloud's side of the API, read a second time from its documents: it shares no code with the client.
 
 mod audit;
 mod call;
@@ -20,7 +20,6 @@ pub mod cli;
 mod cloud;
 pub mod config;
 mod credentials;
-pub mod emulator;
 mod follow;
 mod held;
 mod http;

@@ -7,13 +7,13 @@ use std::{
 };
 
 use clap::Args;
+use emulator::{Emulator, World};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, transport::Channel};
 
 use super::{Failure, client, colour, present::Answer, serve::Signals};
 use crate::{
     config::{Config, Sources},
-    emulator::{Emulator, World},
     log::{LogFormat, start_logs},
     pb::{AttachDomainsRequest, AttachOrDetachDomainInfo, certificate_service_client::CertificateServiceClient},
     server::{Server, StartError},

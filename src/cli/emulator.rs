@@ -9,11 +9,11 @@ use std::{
 };
 
 use clap::Args;
+use emulator::{Emulator, World};
 
 use super::{Failure, serve::Signals};
 use crate::{
     config::parse_duration,
-    emulator::{Emulator, World},
     log::{LogFormat, start_logs},
 };
 

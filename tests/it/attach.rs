@@ -1,9 +1,7 @@
 //! The main job: against the scripted cloud, and against the emulator.
 
-use apig_grpc_gateway::{
-    emulator::{Emulator, World},
-    pb::AttachOrDetachDomainInfo,
-};
+use apig_grpc_gateway::pb::AttachOrDetachDomainInfo;
+use emulator::{Emulator, World};
 use tonic::{Code, Request};
 
 use crate::support::{Cloud, Gateway, Reply, documented, domain, failed, soon};

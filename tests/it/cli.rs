@@ -1,9 +1,7 @@
 //! The program as people and scripts run it.
 
-use apig_grpc_gateway::{
-    config::SETTINGS,
-    emulator::{Emulator, World},
-};
+use apig_grpc_gateway::config::SETTINGS;
+use emulator::{Emulator, World};
 use serde_json::Value;
 use tonic::Code;
 

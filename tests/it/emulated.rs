@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use apig_grpc_gateway::emulator::{Emulator, World};
+use emulator::{Emulator, World};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request};
 
@@ -173,7 +173,7 @@ async fn the_agency_of_a_machine() {
 
 #[tokio::test]
 async fn a_metadata_service_without_the_token_step() {
-    let world = include_str!("../../src/emulator/world.toml");
+    let world = include_str!("../../crates/emulator/src/world.toml");
     let world = world.replace("kind = \"machine\"", "kind = \"machine\"\nhas_token_step = false");
     let cloud = Emulated::playing(World::from_toml(&world).unwrap(), |emulator| emulator).await;
     attach(&cloud.gateway("metadata").start().await).await.unwrap();

@@ -24,7 +24,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// example and explains every table. A `World` is consistent: whatever it refers to is in it.
 ///
 /// ```
-/// use apig_grpc_gateway::emulator::World;
+/// use emulator::World;
 ///
 /// let world = World::from_toml(
 ///     r#"
@@ -34,7 +34,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///     "#,
 /// )?;
 /// assert!(world.to_string().contains("cn-north-4"));
-/// # Ok::<(), apig_grpc_gateway::emulator::WorldError>(())
+/// # Ok::<(), emulator::WorldError>(())
 /// ```
 #[derive(Debug)]
 pub struct World(Tables);

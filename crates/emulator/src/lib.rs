@@ -7,7 +7,7 @@
 //! emulator that agrees with the gateway proves only that they read the documents alike.
 //!
 //! ```text
-//! emulator          the port, the paths, the number and the log line of every request
+//! lib               the port, the paths, the number and the log line of every request
 //!   certificates    attach domains, list attached domains
 //!     body          the body of an attachment, held to its form
 //!     binding       what is bound where

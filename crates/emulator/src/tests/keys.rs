@@ -4,11 +4,11 @@
 use axum::http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::emulator::caller::Asked;
-use crate::emulator::signature::{Claim, Fault};
+use crate::caller::Asked;
+use crate::signature::{Claim, Fault};
 
 fn vectors() -> Vec<Value> {
-    let text = include_str!("../../../tests/it/fixtures/signing-vectors.json");
+    let text = include_str!("../../../../tests/it/fixtures/signing-vectors.json");
     let file: Value = serde_json::from_str(text).unwrap();
     let all = file["vectors"].as_array().unwrap().clone();
     all.into_iter().filter(|vector| vector["expected"]["canonical_request"].is_string()).collect()

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::{Tables, Workload};
-use crate::emulator::domain_name;
+use crate::domain_name;
 
 /// Every fault of the tables, in words, in the order of the tables.
 pub(super) fn faults(tables: &Tables) -> Vec<String> {
