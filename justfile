@@ -1,56 +1,145 @@
-# Each check as a recipe, so that a developer runs what CI runs.
+# Every check is a recipe, and `.ci/run` calls these recipes alone: a developer runs what CI runs.
+# Tools that are not part of the Rust toolchain are installed by `just tools` into target/tools.
 
-# All of it, cheapest first.
-default: fmt clippy test doc proto deny demo million chaos siege interop
+tools := justfile_directory() / "target/tools"
+export PATH := tools / "bin:" + env("PATH")
+export RUST_BACKTRACE := "1"
+# CI has one seed, so that a failure is the change's; by night another.
+seed := env("SEED", "1")
+# The gateway for checks from outside, without the long link-time optimization of a release.
+program := "target/ci/apig-grpc-gateway"
 
+# The checks of a change, in under ten minutes.
+check: fmt clippy test doc proto deny demo
+
+# Everything that CI checks, cheapest first.
+all: check advisories again million chaos siege h2spec interop bench-lints instructions compare
+
+# The formatting.
 fmt:
     cargo fmt --all --check
 
+# The lints.
 clippy:
     cargo clippy --locked --all-targets -- --deny warnings
 
+# The README's command.
 test:
     cargo test --locked
 
+# The documentation, links included.
 doc:
     RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
 
-# Needs buf.
+# The .proto files.
 proto:
     buf lint
 
-# Needs cargo-deny.
+# Licences, sources and bans of the dependencies.
 deny:
     cargo deny --locked check bans licenses sources
-    cargo deny --locked check advisories
 
+# Known vulnerabilities of the dependencies.
+advisories:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if cargo deny --locked fetch db >{{ tools }}/advisories.log 2>&1; then
+      cargo deny --locked check advisories
+    else
+      just not-checked "advisories: the advisory database can't be fetched from here"
+    fi
+
+# The README's other command.
 demo:
     cargo run --locked --release -- demo --once
 
-# A million generated answers through the mapping; `just bench` also times one.
+# The tests three times more, to find those that fail now and then.
+again rounds="3":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for round in $(seq {{ rounds }}); do
+      cargo test --locked --quiet --lib --test it >target/again.log 2>&1 || { cat target/again.log; exit 1; }
+      printf 'round %s: ' "$round"; grep -c '^test result: ok' target/again.log
+    done
+
+# A million generated answers through the mapping.
 million:
     cargo bench --locked --bench million
 
-bench:
+# Faults, storms, deadlines and cancels, with a model of every answer.
+chaos calls="200000":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo test --locked --profile ci --test chaos -- --calls {{ calls }} --seed {{ seed }} >target/chaos.log 2>&1 || { cat target/chaos.log; exit 1; }
+    tail -n 1 target/chaos.log
+
+# Attacks, drains and overload, for longer than a test may take.
+siege seconds="3" rounds="5":
+    cargo test --locked --profile ci --test siege -- --seconds {{ seconds }} --rounds {{ rounds }}
+
+# The HTTP/2 conformance cases. Needs Go.
+h2spec: program
+    tests/siege/h2spec {{ program }}
+
+# Clients in other languages. Needs Python and Go.
+interop: program
+    interop/run {{ program }}
+
+[private]
+program:
+    cargo build --locked --profile ci
+
+# The lints of the bench, a workspace of its own.
+bench-lints:
+    cargo fmt --manifest-path bench/Cargo.toml --check
+    cargo clippy --locked --manifest-path bench/Cargo.toml --target-dir target/bench/build -- --deny warnings
+
+# Instructions a call, against the recorded figures. Needs valgrind.
+instructions:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! command -v valgrind >/dev/null; then
+      just not-checked "instructions a call: valgrind is missing"
+      exit
+    fi
+    compared=0
+    bench/instructions --check || compared=$?
+    case "$compared" in
+      0) ;;
+      3) just not-checked "instructions a call: the recorded figures are of another compiler, C library, valgrind or processor" ;;
+      *) exit "$compared" ;;
+    esac
+
+# Beside the floor, a plain gateway and Envoy, shortly. Needs Python with venv.
+compare:
+    bench/run --quick
+
+# The same in full, alone on the machine.
+measure:
+    bench/run
     cargo bench --locked --bench mapping --bench request
 
-# Beside the floor, a plain gateway and Envoy: needs Python with venv. Alone on the machine.
-compare:
-    bench/run
+# Installs buf, cargo-deny and valgrind where they are missing.
+tools:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p {{ tools }}/bin
+    [ -x {{ tools }}/venv/bin/pip ] || python3 -m venv {{ tools }}/venv
+    {{ tools }}/venv/bin/pip install --quiet buf-bin==1.75.0
+    ln -sf {{ tools }}/venv/bin/buf {{ tools }}/bin/buf
+    if ! cargo deny --version 2>/dev/null | grep -q ' 0\.20\.2$'; then
+      CARGO_TARGET_DIR={{ tools }}/build cargo install cargo-deny --locked --version 0.20.2 --root {{ tools }} --quiet
+    fi
+    if ! command -v valgrind >/dev/null; then
+      (apt-get update -qq && apt-get install -y -qq valgrind) >{{ tools }}/valgrind.log 2>&1 || true
+    fi
 
-# Needs valgrind.
-instructions:
-    bench/instructions --check
+# Says that something was not checked, now and in the summary.
+[private]
+not-checked reason:
+    @printf '\n!!! NOT CHECKED: %s\n' {{ quote(reason) }} | tee -a target/not-checked
 
-# Faults, storms, deadlines and cancels, with a model of every answer.
-chaos:
-    cargo test --locked --release --test chaos -- --calls 50000
-
-# Needs Python and Go.
-interop:
-    interop/run
-
-# Attacks, drains and overload for longer than a test may take; h2spec needs Go.
-siege:
-    cargo test --locked --release --test siege -- --seconds 30 --rounds 50
-    tests/siege/h2spec
+# The summary of all that was not checked.
+[private]
+summary:
+    @if [ -s target/not-checked ]; then cat target/not-checked; else echo 'everything was checked'; fi
