@@ -34,6 +34,7 @@ mod secret;
 pub mod server;
 mod service;
 mod status;
+mod sync;
 pub mod telemetry;
 mod tls;
 mod validate;

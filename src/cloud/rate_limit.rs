@@ -1,75 +1,202 @@
-//! A limit on requests a second towards the cloud, for accounts with a low quota. Time comes as an argument.
+//! A limit on requests a second towards the cloud, for accounts with a low quota. One limiter serves the whole process.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    collections::VecDeque,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
-/// Spaces requests evenly; after a pause a second's worth may go at once.
+use super::retry::Clock;
+use crate::sync::{Mutex, MutexGuard};
+
+/// The time in which at most the limit's number of requests leave.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// The most callers that wait. Their deadlines bound the queue of a low limit, this the queue of a high one.
+const LONGEST_QUEUE: usize = 1_024;
+
+/// A sliding window over the times at which requests left, and a first-in, first-out queue of callers.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    interval: Duration,
-    /// When the next request would go if all went evenly.
-    next: Mutex<Option<Instant>>,
+pub(crate) struct RateLimiter {
+    limit: usize,
+    state: Mutex<State>,
 }
 
-/// The next free moment is further away than the caller can wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooFar(pub(crate) Duration);
+#[derive(Debug, Default)]
+struct State {
+    /// When the requests of the last window left, oldest first.
+    sent: VecDeque<Instant>,
+    /// Slots of requests that have not left yet. They count as if they left now: a request can take long to connect.
+    reserved: usize,
+    /// Waiting callers, first come first. Each has a notification of its own, which also identifies it.
+    queue: VecDeque<Arc<Notify>>,
+}
 
-impl Pace {
-    /// At most this many a second.
-    pub(crate) fn new(per_second: u32) -> Self {
-        Self { interval: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(None) }
+/// No slot is free before the caller's deadline, or the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateLimited {
+    /// The time until a slot is free.
+    pub(crate) wait: Duration,
+    /// Requests a second.
+    pub(crate) limit: usize,
+}
+
+/// The right to send one request. Dropped unused, it goes to the next caller.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// `None` once the request has left.
+    limiter: Option<Arc<RateLimiter>>,
+}
+
+/// A place in the queue. Dropping it lets the callers behind move up.
+#[derive(Debug)]
+struct Ticket<'a> {
+    limiter: &'a Arc<RateLimiter>,
+    notify: Arc<Notify>,
+}
+
+enum Turn {
+    Granted(Slot),
+    /// First in the queue; a slot is free at this time.
+    At(Instant),
+    /// Not the first, or every slot belongs to a request that has not left yet: a notification comes.
+    Later,
+}
+
+impl RateLimiter {
+    /// At most this many requests a second.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), state: Mutex::default() }
     }
 
-    /// Reserves the next moment; gives the pause until then.
+    /// Waits for a slot, behind the callers that came before. Dropping the future gives the place in the queue up.
     ///
     /// # Errors
     ///
-    /// [`TooFar`]: it lies beyond the deadline, and nothing is reserved.
-    pub(crate) fn reserve(&self, now: Instant, deadline: Instant) -> Result<Duration, TooFar> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let burst = Duration::from_secs(1).saturating_sub(self.interval);
-        let slot = next.unwrap_or(now).max(now.checked_sub(burst).unwrap_or(now));
-        let pause = slot.saturating_duration_since(now);
-        if now + pause >= deadline {
-            return Err(TooFar(pause));
+    /// [`RateLimited`], at once: the queue is full, or no slot is free before the deadline. Nothing is reserved then.
+    pub(crate) async fn acquire(self: &Arc<Self>, clock: &impl Clock, deadline: Instant) -> Result<Slot, RateLimited> {
+        let ticket = self.enter(clock.now(), deadline)?;
+        loop {
+            let now = clock.now();
+            match ticket.turn(now) {
+                Turn::Granted(slot) => return Ok(slot),
+                // Requests ahead can leave later than expected.
+                Turn::At(at) if at >= deadline => {
+                    return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
+                }
+                Turn::At(at) => tokio::select! {
+                    biased;
+                    () = ticket.notify.notified() => {}
+                    () = clock.sleep(at.saturating_duration_since(now)) => {}
+                },
+                Turn::Later => ticket.notify.notified().await,
+            }
         }
-        *next = Some(slot + self.interval);
-        Ok(pause)
+    }
+
+    fn enter(self: &Arc<Self>, now: Instant, deadline: Instant) -> Result<Ticket<'_>, RateLimited> {
+        let mut state = self.lock();
+        state.forget_before(now);
+        let at = state.slot(state.queue.len(), self.limit, now);
+        if at >= deadline || state.queue.len() >= LONGEST_QUEUE {
+            return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
+        }
+        let notify = Arc::new(Notify::new());
+        state.queue.push_back(Arc::clone(&notify));
+        Ok(Ticket { limiter: self, notify })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Removes the times that no longer count.
+    fn forget_before(&mut self, now: Instant) {
+        while self.sent.front().is_some_and(|sent| *sent + WINDOW <= now) {
+            self.sent.pop_front();
+        }
+    }
+
+    /// When a request with this many waiting requests ahead of it can leave.
+    ///
+    /// Each request needs the slot of the one that left `limit` before it: free slots first, then those of the requests that
+    /// left, then those of the requests that have not left yet, and then the same again a window later.
+    fn slot(&self, ahead: usize, limit: usize, now: Instant) -> Instant {
+        let free = limit.saturating_sub(self.sent.len() + self.reserved);
+        let (rounds, slot) = (ahead / limit, ahead % limit);
+        let first = match slot.checked_sub(free) {
+            None => now,
+            Some(taken) => self.sent.get(taken).copied().unwrap_or(now) + WINDOW,
+        };
+        first + WINDOW * u32::try_from(rounds).unwrap_or(u32::MAX)
+    }
+
+    /// Has the first of the queue look again.
+    fn notify_first(&self) {
+        if let Some(first) = self.queue.front() {
+            first.notify_one();
+        }
+    }
+}
+
+impl Ticket<'_> {
+    fn turn(&self, now: Instant) -> Turn {
+        let mut state = self.limiter.lock();
+        if !state.queue.front().is_some_and(|first| Arc::ptr_eq(first, &self.notify)) {
+            return Turn::Later;
+        }
+        state.forget_before(now);
+        if state.sent.len() + state.reserved < self.limiter.limit {
+            state.reserved += 1;
+            state.queue.pop_front();
+            state.notify_first();
+            return Turn::Granted(Slot { limiter: Some(Arc::clone(self.limiter)) });
+        }
+        state.sent.front().map_or(Turn::Later, |oldest| Turn::At(*oldest + WINDOW))
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut state = self.limiter.lock();
+        // A ticket whose slot was granted is no longer there.
+        if let Some(place) = state.queue.iter().position(|waiting| Arc::ptr_eq(waiting, &self.notify)) {
+            state.queue.remove(place);
+            if place == 0 {
+                state.notify_first();
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// The request leaves: from now on its slot is taken for one window.
+    pub(crate) fn sent(mut self, now: Instant) {
+        if let Some(limiter) = self.limiter.take() {
+            let mut state = limiter.lock();
+            state.reserved -= 1;
+            // Two threads may have read their clocks in another order.
+            let now = state.sent.back().map_or(now, |last| now.max(*last));
+            state.sent.push_back(now);
+            // The first of the queue may not have had a time to wait for.
+            state.notify_first();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(limiter) = self.limiter.take() {
+            let mut state = limiter.lock();
+            state.reserved -= 1;
+            state.notify_first();
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_holds_no_more_than_its_number() {
-        let pace = Pace::new(10);
-        let now = Instant::now();
-        let far = now + Duration::from_secs(3600);
-        // The first one sets the beat: as if it had idled before, nine more may follow at once.
-        let _ = pace.reserve(now, far);
-        let later = now + Duration::from_secs(10);
-        let pauses: Vec<_> = (0..30).map(|_| pace.reserve(later, far).unwrap()).collect();
-        let within = |span: u64| pauses.iter().filter(|pause| **pause < Duration::from_secs(span)).count();
-        assert_eq!((within(1), within(2)), (19, 29), "{pauses:?}");
-        assert_eq!(pauses.iter().filter(|pause| pause.is_zero()).count(), 10);
-    }
-
-    #[test]
-    fn a_moment_past_the_deadline_is_refused_and_not_reserved() {
-        let pace = Pace::new(1);
-        let now = Instant::now();
-        assert_eq!(pace.reserve(now, now + Duration::from_millis(1)), Ok(Duration::ZERO));
-        for _ in 0..3 {
-            let refused = pace.reserve(now, now + Duration::from_millis(500)).unwrap_err();
-            assert_eq!(refused, TooFar(Duration::from_secs(1)));
-        }
-        assert_eq!(pace.reserve(now, now + Duration::from_secs(2)), Ok(Duration::from_secs(1)));
-    }
-}
+mod tests;

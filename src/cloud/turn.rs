@@ -6,10 +6,12 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::sync::Mutex;
 
 /// As many calls as may wait for one certificate.
 const LONGEST_QUEUE: usize = 256;

@@ -1,7 +1,7 @@
 use std::{cell::RefCell, sync::Mutex};
 
 use super::*;
-use crate::credentials::Missing;
+use crate::{cloud::RateLimited, credentials::Missing};
 
 fn refused(status: u16, body: &str, retry_after: Option<u64>) -> Error {
     let retry_after = retry_after.map(Duration::from_secs);
@@ -145,7 +145,8 @@ async fn the_loop_gives_the_last_error_back() {
 
 #[tokio::test]
 async fn an_attempt_that_was_not_made_hides_no_answer() {
-    for kept in [Error::CircuitOpen(Duration::from_secs(1)), Error::Paced(Duration::from_secs(1))] {
+    let wait = Duration::from_secs(1);
+    for kept in [Error::CircuitOpen(wait), Error::RateLimited(RateLimited { wait, limit: 1 })] {
         let outcomes = vec![Err(refused(503, "", None)), Err(kept)];
         let budget = Budget::new(Instant::now());
         let (result, attempts, _) = run_over(outcomes, 3, Duration::from_secs(30), &budget).await;
