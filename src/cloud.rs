@@ -142,6 +142,8 @@ impl Client {
     ) -> Result<Done<O::Response>, Error> {
         let place = Place { family: self.family, default_project };
         let form = form(request, place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
+        // A call that has no credential must not wait for others first.
+        self.credentials.present(call, form.project()).map_err(Error::Unauthorized)?;
         // Held over pauses too: whoever waits for the certificate would only meet the same answer.
         let _turn = match (&self.turns, form.changes()) {
             (Some(turns), Some(certificate)) => {
