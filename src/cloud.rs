@@ -237,7 +237,7 @@ impl Client {
         }
         let date = refusal.date.filter(|_| proof.is_signature());
         let skew = date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
-        warn!(code = refusal.code, message = refusal.message, ?skew, "the cloud refuses the gateway's credentials");
+        warn!(code = refusal.code, cloud_message = refusal.message, ?skew, "the cloud refuses the gateway's credentials");
         Error::CredentialsRefused(refusal, skew)
     }
 }
