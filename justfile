@@ -1,16 +1,21 @@
 # Each check as a recipe, so that a developer runs what CI runs.
 
 # All of it, cheapest first.
-default: fmt clippy test doc proto deny demo million chaos siege interop
+default: fmt clippy test model doc proto deny demo million chaos siege interop
 
 fmt:
     cargo fmt --all --check
 
 clippy:
     cargo clippy --locked --all-targets -- --deny warnings
+    cargo clippy --locked --lib --tests --features model -- --deny warnings
 
 test:
     cargo test --locked
+
+# What threads share, in thousands of interleavings: src/model.rs.
+model:
+    cargo test --locked --features model --lib model::
 
 doc:
     RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items

@@ -196,9 +196,7 @@ impl Client {
         let circuit_open = |CircuitOpen(wait)| Error::CircuitOpen(wait);
         self.breaker.check(Instant::now()).map_err(circuit_open)?;
         let slot = match &self.rate_limiter {
-            Some(limiter) => {
-                Some(limiter.acquire(&RuntimeClock, call.deadline).await.map_err(Error::RateLimited)?)
-            }
+            Some(limiter) => Some(limiter.acquire(&RuntimeClock, call.deadline).await.map_err(Error::RateLimited)?),
             None => None,
         };
         let admission = self.breaker.admit(Instant::now()).map_err(circuit_open)?;
@@ -237,7 +235,12 @@ impl Client {
         }
         let date = refusal.date.filter(|_| proof.is_signature());
         let skew = date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
-        warn!(code = refusal.code, cloud_message = refusal.message, ?skew, "the cloud refuses the gateway's credentials");
+        warn!(
+            code = refusal.code,
+            cloud_message = refusal.message,
+            ?skew,
+            "the cloud refuses the gateway's credentials"
+        );
         Error::CredentialsRefused(refusal, skew)
     }
 }

@@ -25,6 +25,8 @@ mod follow;
 mod held;
 mod http;
 pub mod log;
+#[cfg(all(test, feature = "model"))]
+mod model;
 pub mod pb;
 mod peer;
 mod policy;

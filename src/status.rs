@@ -20,7 +20,9 @@ pub(crate) use self::own::{
     buffers_full, caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large,
     overloaded, panicked, shutting_down, unimplemented, unreadable_message,
 };
-use self::own::{circuit_open, garbled, lost, queue_full, rate_limited, redirected, unexpected, unreachable, unsafe_request};
+use self::own::{
+    circuit_open, garbled, lost, queue_full, rate_limited, redirected, unexpected, unreachable, unsafe_request,
+};
 use crate::{
     cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
     validate::Names,

@@ -132,6 +132,9 @@ impl Admission<'_> {
     }
 }
 
+#[cfg(all(test, feature = "model"))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

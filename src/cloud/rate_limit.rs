@@ -198,5 +198,7 @@ impl Drop for Slot {
     }
 }
 
+#[cfg(all(test, feature = "model"))]
+mod model;
 #[cfg(test)]
 mod tests;

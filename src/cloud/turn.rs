@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::sync::Mutex;
 
 /// As many calls as may wait for one certificate.
-const LONGEST_QUEUE: usize = 256;
+const LONGEST_QUEUE: usize = if cfg!(all(test, feature = "model")) { 3 } else { 256 };
 
 /// The queues, one for each certificate that is being changed.
 #[derive(Debug, Default)]
@@ -84,6 +84,9 @@ impl Drop for Place<'_> {
         }
     }
 }
+
+#[cfg(all(test, feature = "model"))]
+mod model;
 
 #[cfg(test)]
 mod tests {
