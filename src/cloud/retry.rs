@@ -113,7 +113,8 @@ impl Budget {
         let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = now.saturating_duration_since(purse.filled).as_secs_f64();
         purse.amount = (purse.amount + Self::SHARE + Self::FLOOR * seconds).min(Self::MOST);
-        purse.filled = now;
+        // Two threads may have read their clocks in another order: no second counts twice.
+        purse.filled = purse.filled.max(now);
     }
 
     /// Takes the price of a repeat, if there is as much.

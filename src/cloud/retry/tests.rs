@@ -198,3 +198,16 @@ fn the_budget_has_a_floor_and_a_bound() {
     budget.deposit(start + Duration::from_secs(3600));
     assert_eq!(drain(), 10);
 }
+
+#[test]
+fn the_budget_counts_no_second_twice() {
+    let start = Instant::now();
+    let budget = Budget::new(start);
+    let drain = || (0..1000).filter(|_| budget.withdraw(1)).count();
+    assert_eq!(drain(), 10);
+    // The second caller has read the clock before the first.
+    for seconds in [3, 0, 3] {
+        budget.deposit(start + Duration::from_secs(seconds));
+    }
+    assert_eq!(drain(), 3);
+}
