@@ -13,7 +13,7 @@ clippy:
 test:
     cargo test --locked
 
-# What threads share, in thousands of interleavings: src/model.rs.
+# Code that threads share, in thousands of interleavings: src/model.rs.
 model:
     cargo test --locked --features model --lib model::
 

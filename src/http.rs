@@ -21,7 +21,7 @@ use crate::{secret::Secret, telemetry::Metrics};
 /// As much of an answer's body as is ever read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
 
-/// The longest wait for the body of an answer whose head is there.
+/// The longest wait for the body of an answer, after its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the upstream is and how to reach it.

@@ -25,7 +25,8 @@ mod follow;
 mod held;
 mod http;
 pub mod log;
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
+#[cfg(feature = "model")]
 mod model;
 pub mod pb;
 mod peer;

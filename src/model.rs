@@ -84,7 +84,7 @@ impl Time {
         self.lock().now
     }
 
-    /// Lets time pass and wakes the sleepers whose time has come.
+    /// Lets time pass and wakes the sleepers that are due.
     pub(crate) fn advance(&self, by: Duration) {
         let mut state = self.lock();
         state.now += by;

@@ -132,7 +132,8 @@ impl Admission<'_> {
     }
 }
 
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
+#[cfg(feature = "model")]
 mod model;
 
 #[cfg(test)]
@@ -177,7 +178,7 @@ mod tests {
         for milliseconds in (0..5_000).step_by(50) {
             let now = start + Duration::from_millis(milliseconds);
             if breaker.check(now).is_ok() {
-                drop(breaker.admit(now).unwrap());
+                let _ = breaker.admit(now).unwrap();
                 probes.push(milliseconds);
             }
         }
@@ -224,7 +225,7 @@ mod tests {
         assert!(breaker.admit(now + OPEN_FOR).is_err());
         let next = breaker.admit(now + 2 * OPEN_FOR).unwrap();
         assert_eq!(next.report(false, now + 2 * OPEN_FOR), Some(Circuit::Closed));
-        drop(hanging);
+        let _ = hanging;
         assert!(breaker.admit(now + 2 * OPEN_FOR).is_ok());
     }
 

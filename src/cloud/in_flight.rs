@@ -112,7 +112,7 @@ mod tests {
         let late = in_flight(&breaker, &metrics);
         tokio::time::advance(STALLED * 2).await;
         late.record.sent();
-        tokio::time::advance(STALLED - Duration::from_millis(1)).await;
+        tokio::time::advance(STALLED.saturating_sub(Duration::from_millis(1))).await;
         drop(late);
         let never_sent = in_flight(&breaker, &metrics);
         tokio::time::advance(STALLED * 2).await;

@@ -163,7 +163,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
-        // A ticket whose slot was granted is no longer there.
+        // A ticket with a granted slot is no longer there.
         if let Some(place) = state.queue.iter().position(|waiting| Arc::ptr_eq(waiting, &self.notify)) {
             state.queue.remove(place);
             if place == 0 {
@@ -198,7 +198,8 @@ impl Drop for Slot {
     }
 }
 
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
+#[cfg(feature = "model")]
 mod model;
 #[cfg(test)]
 mod tests;

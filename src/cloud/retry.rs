@@ -192,7 +192,8 @@ where
     }
 }
 
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
+#[cfg(feature = "model")]
 mod model;
 #[cfg(test)]
 mod tests;

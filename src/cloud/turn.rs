@@ -85,7 +85,8 @@ impl Drop for Place<'_> {
     }
 }
 
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
+#[cfg(feature = "model")]
 mod model;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 use crate::support::{Caller, Cloud, Program, Reply, documented, failed};
 
-/// Any JSON whose objects have no member twice.
+/// Any JSON without an object that has a member twice.
 struct Strict;
 
 impl<'de> Deserialize<'de> for Strict {
@@ -108,7 +108,7 @@ fn uses<'a>(source: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// Fields whose names the form of a line has taken.
+/// Fields with names that the form of a line has taken.
 fn taken<'a>(arguments: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
     arguments
         .split(',')

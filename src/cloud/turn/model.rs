@@ -179,7 +179,7 @@ impl Lock for RemovesEarly {
 }
 
 #[test]
-fn locks_that_forget_who_waits_are_found() {
+fn locks_that_forget_waiting_calls_are_found() {
     finds(TOGETHER, exclusion::<RemovesEarly>);
 }
 

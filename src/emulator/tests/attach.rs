@@ -314,7 +314,7 @@ async fn of_a_domain_listed_twice_the_last_entry_counts() {
 
 const BUSY: (u16, &str, &str) = (500, "APIG.3500", "Failed to synchronize data to etcd.");
 
-/// A cloud whose changes end with no test.
+/// A cloud with changes that outlast every test.
 async fn slow() -> Running {
     running_as(World::documented(), |emulator| emulator.with_change_time(Duration::from_secs(3_600))).await
 }
@@ -350,7 +350,7 @@ async fn changes_of_different_certificates_do_not_meet_nor_do_those_that_follow_
         let (one, other) = tokio::join!(cloud.attach(CERTIFICATE, www()), cloud.attach(WITH_CA, shop));
         assert_eq!((one.status, other.status), (204, 204));
     }
-    // What is refused leaves nothing at work.
+    // A refusal leaves nothing at work.
     for _ in 0..2 {
         let answer = cloud.attach(CERTIFICATE, json!([{ "domain": "not.there.example.com" }])).await;
         answer.is_service(404, "APIG.3020", "The URL domain does not exist.");
