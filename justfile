@@ -13,7 +13,7 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first.
-all: check advisories again million chaos siege h2spec interop bench-lints instructions compare
+all: check advisories model again million chaos siege h2spec interop bench-lints instructions compare
 
 # The formatting.
 fmt:
@@ -22,10 +22,15 @@ fmt:
 # The lints.
 clippy:
     cargo clippy --locked --all-targets -- --deny warnings
+    cargo clippy --locked --lib --tests --features model -- --deny warnings
 
 # The README's command.
 test:
     cargo test --locked
+
+# Shared state in thousands of interleavings: budget, breaker, locks, limiters, admission, credentials.
+model:
+    cargo test --locked --features model --lib model::
 
 # The documentation, links included.
 doc:

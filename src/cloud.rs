@@ -4,7 +4,8 @@
 mod breaker;
 mod catalogue;
 mod error;
-mod pace;
+mod in_flight;
+mod rate_limit;
 mod refusal;
 mod rest;
 mod retry;
@@ -20,14 +21,16 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::{
-    breaker::{Breaker, Circuit, CircuitOpen},
-    pace::{Pace, TooFar},
+    breaker::{Breaker, CircuitOpen},
+    in_flight::{InFlight, SendRecord},
+    rate_limit::RateLimiter,
     retry::{Budget, RuntimeClock},
     turn::{QueueFull, Turns},
 };
 pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
     error::{ClockSkew, Error},
+    rate_limit::RateLimited,
     refusal::{Refusal, Throttle},
     rest::{METHODS, Operation, Place, form},
 };
@@ -43,6 +46,10 @@ static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// The time before the deadline at which the body of an answer is no longer waited for, so that its status still reaches
+/// the caller.
+const BODY_MARGIN: Duration = Duration::from_millis(100);
+
 /// How the client treats the cloud, and its own callers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -55,7 +62,7 @@ pub(crate) struct Settings {
     /// Failures in a row after which calls fail fast; 0: never.
     pub(crate) breaker_threshold: u32,
     /// `None`: as fast as callers come.
-    pub(crate) max_requests_per_second: Option<u32>,
+    pub(crate) max_requests_per_second: Option<usize>,
 }
 
 /// A client of the cloud's API. Clones share all but their connections' pool.
@@ -69,7 +76,7 @@ pub(crate) struct Client {
     budget: Arc<Budget>,
     turns: Option<Arc<Turns>>,
     breaker: Arc<Breaker>,
-    pace: Option<Arc<Pace>>,
+    rate_limiter: Option<Arc<RateLimiter>>,
     metrics: Arc<Metrics>,
 }
 
@@ -98,7 +105,7 @@ impl Client {
             budget: Arc::new(Budget::new(Instant::now())),
             turns: settings.serialize_certificates.then(Arc::default),
             breaker: Arc::new(Breaker::new(settings.breaker_threshold)),
-            pace: settings.max_requests_per_second.map(|most| Arc::new(Pace::new(most))),
+            rate_limiter: settings.max_requests_per_second.map(|limit| Arc::new(RateLimiter::new(limit))),
             metrics,
         }
     }
@@ -135,6 +142,8 @@ impl Client {
     ) -> Result<Done<O::Response>, Error> {
         let place = Place { family: self.family, default_project };
         let form = form(request, place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
+        // A call that has no credential must not wait for others first.
+        self.credentials.present(call, form.project()).map_err(Error::Unauthorized)?;
         // Held over pauses too: whoever waits for the certificate would only meet the same answer.
         let _turn = match (&self.turns, form.changes()) {
             (Some(turns), Some(certificate)) => {
@@ -175,22 +184,24 @@ impl Client {
         }
     }
 
-    /// One exchange, when pace and circuit allow it.
+    /// One exchange, when circuit and rate limit allow it.
     async fn exchange<O: Operation>(
         &self,
         form: &rest::Form,
         proof: &Proof,
         call: &Call,
     ) -> Result<Done<O::Response>, Error> {
-        if let Some(pace) = &self.pace {
-            let pause = pace.reserve(Instant::now(), call.deadline).map_err(|TooFar(pause)| Error::Paced(pause))?;
-            tokio::time::sleep(pause).await;
-        }
-        let admission = self.breaker.admit(Instant::now()).map_err(|CircuitOpen(wait)| Error::CircuitOpen(wait))?;
-        let was_probe = admission.is_probe();
-        if was_probe {
-            self.metrics.circuit.set(Circuit::HalfOpen as i64);
-        }
+        // Behind an open circuit no call waits for a slot. The right to probe is taken only once there is one, for it may
+        // open or close meanwhile.
+        let circuit_open = |CircuitOpen(wait)| Error::CircuitOpen(wait);
+        self.breaker.check(Instant::now()).map_err(circuit_open)?;
+        let slot = match &self.rate_limiter {
+            Some(limiter) => Some(limiter.acquire(&RuntimeClock, call.deadline).await.map_err(Error::RateLimited)?),
+            None => None,
+        };
+        let admission = self.breaker.admit(Instant::now()).map_err(circuit_open)?;
+        let record = SendRecord::new(&call.progress, slot);
+        let in_flight = InFlight::new(admission, Arc::clone(&record), &self.metrics);
         let mut headers = headers(form.body.is_some());
         let path = self.upstream.wire_path(&form.path);
         let verb = O::VERB;
@@ -204,22 +215,13 @@ impl Client {
         proof.authorize(&mut headers, wire, form.project(), SystemTime::now());
         // Added when it is signed: what proxies may change on the way is no part of a signature.
         add_ids(&mut headers, call);
-        let answer = self.upstream.exchange(verb, &path, headers, form.body.clone(), &call.progress).await;
-        let failed = match &answer {
-            Ok(answer) => matches!(answer.status.as_u16(), 502..=504),
+        let head = self.upstream.exchange(verb, &path, headers, form.body.clone(), &record).await;
+        in_flight.end(match &head {
+            Ok(head) => matches!(head.status().as_u16(), 502..=504),
             Err(_) => true,
-        };
-        if let Some(circuit) = admission.report(failed, Instant::now()) {
-            self.metrics.circuit.set(circuit as i64);
-            // While an outage lasts a probe fails every second: only its beginning and its end are news.
-            if circuit == Circuit::Closed || !was_probe {
-                warn!(?circuit, "the circuit to the upstream changed");
-            } else {
-                debug!(?circuit, "a probe of the upstream failed");
-            }
-        }
-        match answer {
-            Ok(answer) => read::<O>(&answer),
+        });
+        match head {
+            Ok(head) => read::<O>(&head.read(call.deadline - BODY_MARGIN).await),
             Err(Failure::NotSent(cause)) => Err(Error::Unreachable(cause)),
             Err(Failure::Lost(cause)) => Err(Error::ConnectionLost(cause)),
             Err(Failure::Garbled(cause)) => Err(Error::Garbled(cause)),
@@ -233,7 +235,12 @@ impl Client {
         }
         let date = refusal.date.filter(|_| proof.is_signature());
         let skew = date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
-        warn!(code = refusal.code, message = refusal.message, ?skew, "the cloud refuses the gateway's credentials");
+        warn!(
+            code = refusal.code,
+            cloud_message = refusal.message,
+            ?skew,
+            "the cloud refuses the gateway's credentials"
+        );
         Error::CredentialsRefused(refusal, skew)
     }
 }

@@ -169,6 +169,18 @@ impl Credentials {
         }
     }
 
+    /// Checks that there can be a credential for a call, without waiting for one.
+    ///
+    /// # Errors
+    ///
+    /// The caller must bring a token, or no identity serves the project.
+    pub(crate) fn present(&self, call: &Call, project: Option<&str>) -> Result<(), Missing> {
+        match self.held(project)? {
+            None if call.token.is_none() => Err(Missing::Token),
+            None | Some(_) => Ok(()),
+        }
+    }
+
     /// Another in place of one that the cloud refused, if there is one by now. A signature never earns a repeat: after a
     /// few that fail in a row the cloud locks the key pair.
     pub(crate) async fn replacement(&self, refused: &Proof, project: Option<&str>) -> Option<Proof> {

@@ -16,10 +16,13 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use reqwest::{Certificate, Identity, Proxy, Url};
 
-use crate::{call::Progress, secret::Secret, telemetry::Metrics};
+use crate::{secret::Secret, telemetry::Metrics};
 
 /// As much of an answer's body as is ever read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
+
+/// The longest wait for the body of an answer, after its head.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the upstream is and how to reach it.
 #[derive(Debug, Clone)]
@@ -52,6 +55,19 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// What could be read of it, where it was.
     pub(crate) body: Bytes,
+}
+
+/// The head of an answer, its body unread.
+#[derive(Debug)]
+pub(crate) struct Head(reqwest::Response);
+
+/// Is called when a request leaves.
+pub(crate) trait SendHook: std::fmt::Debug + Send + Sync + 'static {
+    /// The request leaves: from here on the upstream may have acted on it.
+    fn sent(&self);
+
+    /// Whether the request has left.
+    fn is_sent(&self) -> bool;
 }
 
 /// Why there is no answer. The texts name no secret and no URL.
@@ -140,29 +156,28 @@ impl Upstream {
         *request.headers_mut() = headers;
         *request.body_mut() = body.map(Into::into);
         match self.client.execute(request).await {
-            Ok(response) => Ok(read(response, true).await),
+            Ok(response) => Ok(read(response, true, tokio::time::Instant::now() + BODY_TIMEOUT).await),
             Err(fault) => Err(chain(&fault.without_url())),
         }
     }
 
-    /// Sends one request and waits for its answer. `path` is one of [`wire_path`](Self::wire_path) and holds nothing that
+    /// Sends one request and waits for the head of its answer. `path` is one of [`wire_path`](Self::wire_path) and holds nothing that
     /// needs encoding.
     ///
     /// # Errors
     ///
     /// [`Failure::NotSent`] only if no byte of the request can have reached the upstream's handler.
-    pub(crate) async fn exchange(
+    pub(crate) async fn exchange<H: SendHook>(
         &self,
         verb: Method,
         path: &str,
         headers: HeaderMap,
         body: Option<Bytes>,
-        progress: &Arc<Progress>,
-    ) -> Result<Answer, Failure> {
+        hook: &Arc<H>,
+    ) -> Result<Head, Failure> {
         // Lets the runtime look at its sockets first: a connection that the upstream closed while it was idle is then known
         // to be closed, and is not taken. What crosses our request on the wire stays a lost connection.
         tokio::task::yield_now().await;
-        let started = Instant::now();
         let mut url = self.base.clone();
         url.set_path(path);
         if url.path() != path {
@@ -171,30 +186,57 @@ impl Upstream {
         let mut request = reqwest::Request::new(verb.clone(), url);
         *request.headers_mut() = headers;
         match body {
-            Some(bytes) => *request.body_mut() = Some(Outgoing::body(bytes, progress)),
+            Some(bytes) => *request.body_mut() = Some(Outgoing::body(bytes, hook)),
             // Without a body there is no telling when the request leaves.
-            None => progress.sent(),
+            None => hook.sent(),
         }
+        let mut timer = Timer { metrics: &self.metrics, verb, started: Instant::now(), status: None };
         let result = self.client.execute(request).await;
-        let label = result.as_ref().ok().map(reqwest::Response::status);
-        self.metrics.upstream(&verb, label, started.elapsed());
+        timer.status = result.as_ref().ok().map(reqwest::Response::status);
+        drop(timer);
         match result {
-            Ok(response) => Ok(read(response, false).await),
-            Err(fault) if !progress.is_unknown() => Err(Failure::NotSent(chain(&fault.without_url()))),
+            Ok(response) => Ok(Head(response)),
+            Err(fault) if !hook.is_sent() => Err(Failure::NotSent(chain(&fault.without_url()))),
             Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(chain(&fault.without_url()))),
             Err(fault) => Err(Failure::Lost(chain(&fault.without_url()))),
         }
     }
 }
 
-/// Reads an answer: its body if it is an error's, or if it is wanted anyhow. A body that breaks off, or never ends, does
-/// not take the status away.
-async fn read(mut response: reqwest::Response, wants_body: bool) -> Answer {
+impl Head {
+    /// The status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    /// Reads the body of an error, until then and for at most [`BODY_TIMEOUT`].
+    pub(crate) async fn read(self, until: tokio::time::Instant) -> Answer {
+        read(self.0, false, until.min(tokio::time::Instant::now() + BODY_TIMEOUT)).await
+    }
+}
+
+/// Measures a request until the head of its answer, or until its call gives it up.
+struct Timer<'a> {
+    metrics: &'a Metrics,
+    verb: Method,
+    started: Instant,
+    status: Option<StatusCode>,
+}
+
+impl Drop for Timer<'_> {
+    fn drop(&mut self) {
+        self.metrics.upstream(&self.verb, self.status, self.started.elapsed());
+    }
+}
+
+/// Reads an answer: its body if it is an error's, or if it is wanted anyhow. A body that breaks off, stalls, or never ends
+/// does not take the status away.
+async fn read(mut response: reqwest::Response, wants_body: bool, until: tokio::time::Instant) -> Answer {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
     let mut body = Vec::new();
     if wants_body || status.is_client_error() || status.is_server_error() {
-        while let Ok(Some(chunk)) = response.chunk().await {
+        while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(until, response.chunk()).await {
             let room = MOST_BODY - body.len();
             body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
             if chunk.len() >= room {
@@ -210,24 +252,24 @@ async fn read(mut response: reqwest::Response, wants_body: bool) -> Answer {
 /// The HTTP client asks for the body only once it has a connection and is writing the request's head. Before that
 /// nothing has left, whatever went wrong; and a head without its body is not acted on.
 #[derive(Debug)]
-struct Outgoing {
+struct Outgoing<H> {
     bytes: Option<Bytes>,
-    progress: Arc<Progress>,
+    hook: Arc<H>,
 }
 
-impl Outgoing {
-    fn body(bytes: Bytes, progress: &Arc<Progress>) -> reqwest::Body {
+impl<H: SendHook> Outgoing<H> {
+    fn body(bytes: Bytes, hook: &Arc<H>) -> reqwest::Body {
         debug_assert!(!bytes.is_empty(), "an empty body is never asked for");
-        reqwest::Body::wrap(Self { bytes: Some(bytes), progress: Arc::clone(progress) })
+        reqwest::Body::wrap(Self { bytes: Some(bytes), hook: Arc::clone(hook) })
     }
 }
 
-impl Body for Outgoing {
+impl<H: SendHook> Body for Outgoing<H> {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.progress.sent();
+        self.hook.sent();
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 

@@ -24,6 +24,9 @@ mod follow;
 mod held;
 mod http;
 pub mod log;
+#[cfg(test)]
+#[cfg(feature = "model")]
+mod model;
 pub mod pb;
 mod peer;
 mod policy;
@@ -33,6 +36,7 @@ mod secret;
 pub mod server;
 mod service;
 mod status;
+mod sync;
 pub mod telemetry;
 mod tls;
 mod validate;

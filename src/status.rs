@@ -20,7 +20,9 @@ pub(crate) use self::own::{
     buffers_full, caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large,
     overloaded, panicked, shutting_down, unimplemented, unreadable_message,
 };
-use self::own::{circuit_open, garbled, lost, paced, queue_full, redirected, unexpected, unreachable, unsafe_request};
+use self::own::{
+    circuit_open, garbled, lost, queue_full, rate_limited, redirected, unexpected, unreachable, unsafe_request,
+};
 use crate::{
     cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
     validate::Names,
@@ -60,7 +62,7 @@ pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
         Error::CredentialsRefused(refusal, skew) => own::credentials_refused(refusal, *skew),
         Error::Unauthorized(missing) => own::unauthorized(missing, names.project_id),
         Error::CircuitOpen(wait) => circuit_open(*wait),
-        Error::Paced(wait) => paced(*wait),
+        Error::RateLimited(limited) => rate_limited(*limited),
         Error::QueueFull => queue_full(),
         Error::Unreachable(cause) => unreachable(cause),
         Error::ConnectionLost(cause) => lost(cause),

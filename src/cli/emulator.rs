@@ -28,6 +28,13 @@ pub(super) struct Options {
     /// How long tokens and temporary keys live
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = life)]
     life: Duration,
+    /// How long a change of a certificate takes; another one is refused meanwhile (APIG.3500)
+    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = change_time)]
+    change_time: Duration,
+}
+
+fn change_time(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("must be a time such as 10ms or 5s, at most 24h")
 }
 
 fn life(text: &str) -> Result<Duration, &'static str> {
@@ -49,7 +56,8 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
     let emulator = Emulator::bind(options.listen, world)
         .await
         .map_err(|fault| Failure::Other(format!("can't listen on {}: {fault}", options.listen)))?
-        .with_life(options.life);
+        .with_life(options.life)
+        .with_change_time(options.change_time);
     let mut out = io::stdout();
     let address = emulator.local_addr();
     writeln!(out, "The emulated cloud serves http://{address}\n\n{summary}")?;

@@ -1,12 +1,11 @@
 //! Fails fast while the upstream is down: after a row of failures no request is sent for a while, then one is let through
 //! to try. Time comes as an argument; what counts as a failure is decided by whoever reports it.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// How long the circuit stays open before a request tries.
 const OPEN_FOR: Duration = Duration::from_secs(1);
@@ -19,18 +18,14 @@ pub(crate) struct Breaker {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Closed {
-        failures: u32,
-    },
-    Open {
-        until: Instant,
-    },
-    /// A request is on its way to try; when it has no answer by then, so may the next.
-    HalfOpen {
-        next: Instant,
-    },
+#[derive(Debug)]
+struct State {
+    circuit: Circuit,
+    /// Failures in a row, while the circuit is closed.
+    failures: u32,
+    /// When the next probe may start, while the circuit is not closed: a second after it opened, and a second after the
+    /// last probe started, however that one ends. It never moves back.
+    next_probe: Option<Instant>,
 }
 
 /// No request is sent now; come back after this.
@@ -45,17 +40,27 @@ pub(crate) enum Circuit {
     Open = 2,
 }
 
-/// The right to send one request. Its outcome must be reported; dropped without, it says nothing of the upstream.
+/// The right to send one request. Dropped without a report, it says nothing of the upstream.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
-    is_probe: bool,
-    reported: bool,
+    /// Of a probe: `State::next_probe` as this probe has set it, which tells the probes apart.
+    probe: Option<Instant>,
 }
 
 impl Breaker {
     pub(crate) fn new(threshold: u32) -> Self {
-        Self { threshold, state: Mutex::new(State::Closed { failures: 0 }) }
+        let state = State { circuit: Circuit::Closed, failures: 0, next_probe: None };
+        Self { threshold, state: Mutex::new(state) }
+    }
+
+    /// Asks whether a request could be sent, without the right to do so.
+    ///
+    /// # Errors
+    ///
+    /// [`CircuitOpen`], with the time until a request may try.
+    pub(crate) fn check(&self, now: Instant) -> Result<(), CircuitOpen> {
+        self.lock().probe_wait(now).map_or(Ok(()), |wait| Err(CircuitOpen(wait)))
     }
 
     /// Asks to send a request.
@@ -65,26 +70,30 @@ impl Breaker {
     /// [`CircuitOpen`], with the time until a request may try.
     pub(crate) fn admit(&self, now: Instant) -> Result<Admission<'_>, CircuitOpen> {
         let mut state = self.lock();
-        let is_probe = match *state {
-            State::Closed { .. } => false,
-            State::Open { until: due } | State::HalfOpen { next: due } if now >= due => {
-                *state = State::HalfOpen { next: now + OPEN_FOR };
-                true
-            }
-            State::Open { until: due } | State::HalfOpen { next: due } => return Err(CircuitOpen(due - now)),
-        };
-        Ok(Admission { breaker: self, is_probe, reported: false })
+        if let Some(wait) = state.probe_wait(now) {
+            return Err(CircuitOpen(wait));
+        }
+        let probe = (state.circuit != Circuit::Closed).then(|| now + OPEN_FOR);
+        if probe.is_some() {
+            state.circuit = Circuit::HalfOpen;
+            state.next_probe = probe;
+        }
+        Ok(Admission { breaker: self, probe })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn circuit(state: State) -> Circuit {
-        match state {
-            State::Closed { .. } => Circuit::Closed,
-            State::Open { .. } => Circuit::Open,
-            State::HalfOpen { .. } => Circuit::HalfOpen,
+impl State {
+    /// The time until a probe may start; `None` if a request may be sent.
+    fn probe_wait(&self, now: Instant) -> Option<Duration> {
+        match self.circuit {
+            Circuit::Closed => None,
+            Circuit::HalfOpen | Circuit::Open => {
+                self.next_probe.map(|due| due.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+            }
         }
     }
 }
@@ -92,40 +101,40 @@ impl Breaker {
 impl Admission<'_> {
     /// Whether this request tries for all the others.
     pub(crate) fn is_probe(&self) -> bool {
-        self.is_probe
+        self.probe.is_some()
     }
 
-    /// Reports what became of the request; gives the circuit if that changed it.
-    pub(crate) fn report(mut self, failed: bool, now: Instant) -> Option<Circuit> {
-        self.reported = true;
+    /// Reports the result of the request; gives the circuit if that changed it.
+    pub(crate) fn report(self, failed: bool, now: Instant) -> Option<Circuit> {
         let breaker = self.breaker;
         let mut state = breaker.lock();
-        let before = *state;
-        *state = match (before, failed) {
-            // Those sent before the circuit opened come home one by one; only the probe decides.
-            (State::Open { .. } | State::HalfOpen { .. }, _) if !self.is_probe => before,
-            (_, false) => State::Closed { failures: 0 },
-            (State::Closed { failures }, true) if breaker.threshold == 0 || failures + 1 < breaker.threshold => {
-                State::Closed { failures: failures.saturating_add(1) }
+        let before = state.circuit;
+        let is_closed = before == Circuit::Closed;
+        if !is_closed && !self.is_probe() {
+            // Requests from before the circuit opened end one by one; only probes decide.
+            return None;
+        }
+        if !failed {
+            (state.circuit, state.failures) = (Circuit::Closed, 0);
+        } else if is_closed {
+            state.failures = state.failures.saturating_add(1);
+            if breaker.threshold > 0 && state.failures >= breaker.threshold {
+                state.circuit = Circuit::Open;
             }
-            (_, true) => State::Open { until: now + OPEN_FOR },
-        };
-        let (before, after) = (Breaker::circuit(before), Breaker::circuit(*state));
-        (before != after).then_some(after)
+        } else if self.probe == state.next_probe {
+            // A probe that another has followed must not put off the one after that.
+            state.circuit = Circuit::Open;
+        }
+        if state.circuit == Circuit::Open && before != Circuit::Open {
+            state.next_probe = state.next_probe.max(Some(now + OPEN_FOR));
+        }
+        (before != state.circuit).then_some(state.circuit)
     }
 }
 
-impl Drop for Admission<'_> {
-    fn drop(&mut self) {
-        if self.is_probe && !self.reported {
-            // Its caller left: the next request may try.
-            let mut state = self.breaker.lock();
-            if matches!(*state, State::HalfOpen { .. }) {
-                *state = State::Open { until: Instant::now() };
-            }
-        }
-    }
-}
+#[cfg(test)]
+#[cfg(feature = "model")]
+mod model;
 
 #[cfg(test)]
 mod tests {
@@ -161,13 +170,50 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_whose_caller_left_lets_the_next_one_try() {
+    fn probes_whose_callers_leave_start_a_second_apart() {
+        let breaker = Breaker::new(1);
+        let start = Instant::now();
+        fail(&breaker, start);
+        let mut probes = Vec::new();
+        for milliseconds in (0..5_000).step_by(50) {
+            let now = start + Duration::from_millis(milliseconds);
+            if breaker.check(now).is_ok() {
+                let _ = breaker.admit(now).unwrap();
+                probes.push(milliseconds);
+            }
+        }
+        assert_eq!(probes, [1_000, 2_000, 3_000, 4_000]);
+    }
+
+    #[test]
+    fn a_check_is_no_probe() {
         let breaker = Breaker::new(1);
         let now = Instant::now();
         fail(&breaker, now);
+        assert_eq!(breaker.check(now), Err(CircuitOpen(OPEN_FOR)));
         let later = now + OPEN_FOR;
-        drop(breaker.admit(later).unwrap());
-        assert!(breaker.admit(later + OPEN_FOR).is_ok());
+        assert_eq!(breaker.check(later), Ok(()));
+        assert!(breaker.admit(later).unwrap().is_probe());
+        assert_eq!(breaker.check(later), Err(CircuitOpen(OPEN_FOR)));
+    }
+
+    #[test]
+    fn probes_that_fail_late_put_off_no_other() {
+        let breaker = Breaker::new(1);
+        let now = Instant::now();
+        fail(&breaker, now);
+        let at = |seconds| now + seconds * OPEN_FOR;
+        let hanging: Vec<_> = (1..=5).map(|second| breaker.admit(at(second)).unwrap()).collect();
+        let half = OPEN_FOR / 2;
+        for (second, probe) in (1..).zip(hanging) {
+            if second < 5 {
+                assert_eq!(probe.report(true, at(5) + half), None, "probe {second}");
+            } else {
+                assert_eq!(probe.report(true, at(5) + half), Some(Circuit::Open), "the last probe");
+            }
+        }
+        assert_eq!(breaker.check(at(6)), Err(CircuitOpen(half)));
+        assert_eq!(breaker.check(at(6) + half), Ok(()));
     }
 
     #[test]
@@ -179,7 +225,7 @@ mod tests {
         assert!(breaker.admit(now + OPEN_FOR).is_err());
         let next = breaker.admit(now + 2 * OPEN_FOR).unwrap();
         assert_eq!(next.report(false, now + 2 * OPEN_FOR), Some(Circuit::Closed));
-        drop(hanging);
+        let _ = hanging;
         assert!(breaker.admit(now + 2 * OPEN_FOR).is_ok());
     }
 

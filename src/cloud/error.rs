@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use super::refusal::Refusal;
+use super::{rate_limit::RateLimited, refusal::Refusal};
 use crate::credentials::Missing;
 
 /// How far this machine's clock is from the cloud's.
@@ -37,8 +37,8 @@ pub(crate) enum Error {
     CredentialsRefused(Box<Refusal>, Option<ClockSkew>),
     /// The upstream is down, and requests fail fast until this is over. Nothing was sent.
     CircuitOpen(Duration),
-    /// The limit on requests a second leaves no moment before the deadline; the next one is after this. Nothing was sent.
-    Paced(Duration),
+    /// The limit on requests a second leaves no slot before the deadline. Nothing was sent.
+    RateLimited(RateLimited),
     /// Too many calls wait for the same certificate. Nothing was sent.
     QueueFull,
     /// There is no credential to call the cloud with. Nothing was sent.
@@ -64,7 +64,7 @@ impl Error {
             Self::Refused(refusal) | Self::CredentialsRefused(refusal, _) => refusal.request_id.as_deref(),
             Self::Redirected { request_id, .. } | Self::Unexpected { request_id, .. } => request_id.as_deref(),
             Self::CircuitOpen(_)
-            | Self::Paced(_)
+            | Self::RateLimited(_)
             | Self::QueueFull
             | Self::Unauthorized(_)
             | Self::Unreachable(_)

@@ -1,15 +1,12 @@
 //! Whether a failed attempt is repeated, and the loop that repeats it. The decision is pure; sleeping, the time and
 //! chance come as arguments.
 
-use std::{
-    future::Future,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{Error, Processed, Refusal};
+use crate::sync::Mutex;
 
 /// The first pause is anything up to this; each further one up to twice as much.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -37,7 +34,7 @@ impl Error {
             Self::CredentialsRefused(..)
             | Self::Unauthorized(_)
             | Self::CircuitOpen(_)
-            | Self::Paced(_)
+            | Self::RateLimited(_)
             | Self::QueueFull
             | Self::ConnectionLost(_)
             | Self::Garbled(_)
@@ -116,7 +113,8 @@ impl Budget {
         let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = now.saturating_duration_since(purse.filled).as_secs_f64();
         purse.amount = (purse.amount + Self::SHARE + Self::FLOOR * seconds).min(Self::MOST);
-        purse.filled = now;
+        // Two threads may have read their clocks in another order: no second counts twice.
+        purse.filled = purse.filled.max(now);
     }
 
     /// Takes the price of a repeat, if there is as much.
@@ -178,7 +176,7 @@ where
     loop {
         let error = match attempt().await {
             Ok(done) => return Ok(done),
-            Err(error @ (Error::CircuitOpen(_) | Error::Paced(_))) => return Err(before.unwrap_or(error)),
+            Err(error @ (Error::CircuitOpen(_) | Error::RateLimited(_))) => return Err(before.unwrap_or(error)),
             Err(error) => error,
         };
         let left = deadline.saturating_duration_since(clock.now());
@@ -194,5 +192,8 @@ where
     }
 }
 
+#[cfg(test)]
+#[cfg(feature = "model")]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,15 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::sync::Mutex;
+
 /// As many calls as may wait for one certificate.
-const LONGEST_QUEUE: usize = 256;
+const LONGEST_QUEUE: usize = if cfg!(all(test, feature = "model")) { 3 } else { 256 };
 
 /// The queues, one for each certificate that is being changed.
 #[derive(Debug, Default)]
@@ -82,6 +84,10 @@ impl Drop for Place<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "model")]
+mod model;
 
 #[cfg(test)]
 mod tests {

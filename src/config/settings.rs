@@ -108,12 +108,12 @@ pub const SETTINGS: &[Setting] = &[
         "Tries in all for what was certainly not done, the first included; 1: no repeats",
     ),
     set("serialize-certificates", "BOOL", Some("true"), "Send changes of one certificate one after the other"),
-    set("max-requests-per-second", "NUMBER", Some("0"), "Requests a second towards the cloud; 0: no limit"),
+    set("max-requests-per-second", "NUMBER", Some("0"), "Requests towards the cloud in any second; 0: no limit"),
     set(
         "breaker-threshold",
         "NUMBER",
         Some("20"),
-        "Failures in a row after which calls fail at once, reason CIRCUIT_OPEN; 0: never",
+        "Failures in a row (502 to 504, no connection, no answer within 5s) after which calls fail at once, reason CIRCUIT_OPEN; 0: never",
     ),
     set(
         "max-buffered-bytes",

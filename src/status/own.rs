@@ -7,7 +7,7 @@ use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RequestInf
 
 use super::within;
 use crate::{
-    cloud::{ClockSkew, Refusal},
+    cloud::{ClockSkew, RateLimited, Refusal},
     credentials::Missing,
     validate::Violations,
 };
@@ -219,12 +219,13 @@ pub(super) fn circuit_open(wait: Duration) -> Status {
         .status("the cloud has failed many times in a row; calls fail at once until one has come through")
 }
 
-/// The limit on requests a second leaves no moment before the deadline.
-pub(super) fn paced(wait: Duration) -> Status {
+/// The limit on requests a second leaves no slot before the deadline.
+pub(super) fn rate_limited(RateLimited { wait, limit }: RateLimited) -> Status {
     Own::new(Code::Unavailable, Reason::Overloaded)
+        .fact("max_requests_per_second", limit.to_string())
         .outcome(Outcome::NotSent)
         .retry_in(wait)
-        .status("the limit on requests a second leaves no moment before the deadline")
+        .status(&format!("the rate limit ({limit} requests a second) leaves no slot before the deadline"))
 }
 
 /// Too many calls wait for one certificate.

@@ -210,6 +210,14 @@ impl Fault {
         matches!(self, Self::Refused(refusal, _) if refusal.status == 401)
     }
 
+    /// How the answer is taken without its body.
+    pub(crate) fn verdict_by_status(&self) -> Option<Verdict> {
+        match self {
+            Self::Refused(refusal, _) => Some(refusal.by_status().verdict),
+            _ => None,
+        }
+    }
+
     /// How long the answer asks to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -165,7 +165,8 @@ impl Case<'_> {
         {
             // Whatever is not repeated goes back at once; a repeat that could not be made comes after its pause.
             let kept = self.record.ended.saturating_duration_since(*answered);
-            let may_wait = self.was_closed() || self.has(Hazard::Breaker);
+            // A body that stalls is waited for until shortly before the deadline.
+            let may_wait = self.was_closed() || self.has(Hazard::Breaker) || fault.stalls();
             if kept > Duration::from_millis(500) + self.rules.allowance && !may_wait {
                 return Err(format!("the last answer was kept for {kept:?}"));
             }
@@ -192,6 +193,11 @@ impl Case<'_> {
         let last = self.attempts.last();
         if let Some(last) = last.filter(|last| last.answered.is_some()) {
             allowed.extend(last.fault.verdicts());
+            // A body that comes shortly before the deadline may not have been waited for.
+            let margin = Duration::from_millis(100) + self.rules.allowance;
+            if last.answered.is_some_and(|answered| answered + margin > self.record.began + self.deadline()) {
+                allowed.extend(last.fault.verdict_by_status());
+            }
             if self.has(Hazard::OwnToken) && last.fault.blames_token() {
                 for verdict in allowed.iter_mut().filter(|verdict| verdict.code == Code::Unauthenticated) {
                     *verdict = Verdict::new(Code::Internal, "CREDENTIALS_REFUSED", Outcome::Plain);

@@ -140,14 +140,14 @@ impl Refusal {
         match body {
             Body::Whole | Body::Chunked | Body::Slow(_) => vec![self.by_code()],
             Body::Short => vec![self.by_code(), self.by_status()],
-            Body::Stalled => Vec::new(),
             Body::None
             | Body::Html
             | Body::CutByClose
             | Body::CutByReset
             | Body::BadChunk
             | Body::Long
-            | Body::Huge => vec![self.by_status()],
+            | Body::Huge
+            | Body::Stalled => vec![self.by_status()],
         }
     }
 
@@ -159,7 +159,8 @@ impl Refusal {
         Self::reading(self.code, &reason, self.processed, self.processed == Processed::No && self.waiting_helps)
     }
 
-    fn by_status(&self) -> Reading {
+    /// How the answer is taken without its body.
+    pub(crate) fn by_status(&self) -> Reading {
         let (code, processed) = match self.status {
             400 => (Code::InvalidArgument, Processed::Yes),
             401 => (Code::Unauthenticated, Processed::Yes),

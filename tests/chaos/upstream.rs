@@ -171,7 +171,8 @@ async fn answer(stream: &mut TcpStream, number: u64, index: usize, shared: &Shar
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        if place == last && after != After::Hold {
+        // Also before a body that stalls: its head is an answer.
+        if place == last {
             note();
         }
         if stream.write_all(&piece).await.is_err() {

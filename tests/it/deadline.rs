@@ -6,7 +6,7 @@ use prost::Message as _;
 use tonic::{Code, Request};
 
 use crate::support::{
-    ATTACH, Caller, Cloud, Failed, Gateway, Reply, documented, failed, frame, head, on_certificate, send_bytes,
+    ATTACH, Caller, Cloud, Failed, Gateway, Reply, documented, failed, frame, head, on_certificate, send_bytes, soon,
 };
 
 /// Much sooner than anything but the end of the call would end a connection to the cloud. How soon it is, chaos measures:
@@ -28,16 +28,61 @@ fn with_timeout(timeout: &str) -> Request<apig_grpc_gateway::pb::AttachDomainsRe
 
 #[tokio::test]
 async fn a_silent_cloud_ends_in_deadline_exceeded_and_a_closed_connection() {
-    for reply in [Reply::hang(), Reply::ThenHang(head(500, [("Content-Length", "100")]))] {
-        let cloud = Cloud::answering([reply]).await;
-        let gateway = Gateway::facing(cloud.address).start().await;
-        let failure = ending_in("300m", &gateway).await;
-        let ended = Instant::now();
-        assert_eq!(failure.verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
-        assert_eq!(failure.fact("outcome"), Some("unknown"));
-        cloud.closed(1).await;
-        assert!(ended.elapsed() < AT_ONCE, "{:?}", ended.elapsed());
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let failure = ending_in("300m", &gateway).await;
+    let ended = Instant::now();
+    assert_eq!(failure.verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(failure.fact("outcome"), Some("unknown"));
+    cloud.closed(1).await;
+    assert!(ended.elapsed() < AT_ONCE, "{:?}", ended.elapsed());
+}
+
+#[tokio::test]
+async fn a_status_whose_body_stalls_decides() {
+    let whole = r#"{"error_code":"APIG.3020","error_msg":"m"}"#;
+    let table = [
+        (404, "", (Code::NotFound, "HTTP_404"), None),
+        (404, whole, (Code::NotFound, "APIG_3020"), None),
+        (500, "{", (Code::Internal, "HTTP_500"), Some("unknown")),
+        (504, "", (Code::DeadlineExceeded, "HTTP_504"), Some("unknown")),
+    ];
+    for (status, body, verdict, outcome) in table {
+        // One with little time, and one that is cut after five seconds.
+        for timeout in ["1S", "30S"] {
+            if timeout == "30S" && status != 500 {
+                continue;
+            }
+            let mut reply = head(status, [("Content-Length", "100")]);
+            reply.extend_from_slice(body.as_bytes());
+            let cloud = Cloud::answering([Reply::ThenHang(reply)]).await;
+            let gateway = Gateway::facing(cloud.address).start().await;
+            let failure = ending_in(timeout, &gateway).await;
+            assert_eq!(failure.verdict(), verdict);
+            assert_eq!(failure.fact("outcome"), outcome, "{failure:?}");
+            cloud.closed(1).await;
+            assert_eq!(cloud.seen().len(), 1);
+        }
     }
+}
+
+#[tokio::test]
+async fn requests_that_are_cut_are_counted() {
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let counted = async |number: usize| {
+        let line = format!(
+            "http_client_request_duration_seconds_count{{http_request_method=\"POST\",http_response_status_code=\"none\"}} {number}\n"
+        );
+        soon(async { while !gateway.admin("/metrics").await.1.contains(&line) {} }).await;
+    };
+    ending_in("100m", &gateway).await;
+    counted(1).await;
+    let caller = gateway.caller().await;
+    let call = tokio::spawn(async move { caller.attach(documented()).await });
+    cloud.requests(2).await;
+    call.abort();
+    counted(2).await;
 }
 
 #[tokio::test]

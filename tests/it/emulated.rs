@@ -252,3 +252,33 @@ async fn every_link_of_the_sdks_chain() {
         attach(&plan.start().await).await.unwrap();
     }
 }
+
+/// This many calls on one certificate at once, all of which succeed; the repeats that the gateway has made by then.
+async fn at_once(calls: usize, gateway: &Gateway) -> usize {
+    let caller = gateway.caller().await;
+    let calls = futures_util::future::join_all((0..calls).map(|_| caller.attach(documented()))).await;
+    for call in calls {
+        call.unwrap();
+    }
+    let metrics = gateway.admin("/metrics").await.1;
+    let repeats = metrics.lines().find_map(|line| line.strip_prefix("apig_gateway_retries_total "));
+    repeats.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn changes_of_a_certificate_that_meet_at_the_cloud_are_repeated() {
+    let slow = |emulator: Emulator| emulator.with_change_time(Duration::from_millis(50));
+    let cloud = Emulated::playing(World::documented(), slow).await;
+    let plan = Gateway::facing(cloud.address).with("serialize-certificates", "false").with("max-attempts", "10");
+    let gateway = plan.start().await;
+    // On a busy machine two calls may miss each other.
+    soon(async { while at_once(2, &gateway).await == 0 {} }).await;
+}
+
+#[tokio::test]
+async fn changes_of_a_certificate_never_meet_at_the_cloud_by_default() {
+    let slow = |emulator: Emulator| emulator.with_change_time(Duration::from_millis(50));
+    let cloud = Emulated::playing(World::documented(), slow).await;
+    let gateway = Gateway::facing(cloud.address).with("max-attempts", "1").with("workers", "2").start().await;
+    assert_eq!(at_once(20, &gateway).await, 0);
+}

@@ -1,6 +1,8 @@
-//! The limit on calls in progress.
+//! The limits on calls in progress and on requests a second.
 
-use tonic::Code;
+use std::time::Duration;
+
+use tonic::{Code, Request};
 
 use crate::support::{
     ATTACH, Cloud, Gateway, Reply, SilentCall, documented, failed, frame, on_certificate, send_bytes, soon,
@@ -71,7 +73,7 @@ async fn past_the_bytes_that_may_be_held_calls_are_shed() {
 }
 
 #[tokio::test]
-async fn a_pace_that_leaves_no_moment_before_the_deadline_sheds_at_once() {
+async fn a_rate_limit_that_leaves_no_slot_before_the_deadline_sheds_at_once() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let gateway =
         Gateway::facing(cloud.address).with("max-requests-per-second", "1").with("timeout", "900ms").start().await;
@@ -80,8 +82,87 @@ async fn a_pace_that_leaves_no_moment_before_the_deadline_sheds_at_once() {
     let failure = failed(caller.attach(documented()).await);
     assert_eq!(failure.verdict(), (Code::Unavailable, "OVERLOADED"));
     assert_eq!(failure.fact("outcome"), Some("not_sent"));
-    assert!(failure.details.retry_info().unwrap().retry_delay.unwrap() > std::time::Duration::from_millis(100));
+    assert!(failure.details.retry_info().unwrap().retry_delay.unwrap() > Duration::from_millis(100));
     assert_eq!(cloud.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn no_more_than_the_number_of_requests_leave_in_a_second() {
+    const LIMIT: usize = 10;
+    for workers in ["1", "2"] {
+        let cloud = Cloud::answering([Reply::attached()]).await;
+        let limit = LIMIT.to_string();
+        let plan = Gateway::facing(cloud.address).with("max-requests-per-second", limit).with("workers", workers);
+        let gateway = plan.start().await;
+        // A gateway that has been idle for a second may send all ten at once, and then none for the rest of a second.
+        gateway.caller().await.attach(documented()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut calls = Vec::new();
+        for number in 0..25 {
+            let caller = gateway.caller().await;
+            calls.push(tokio::spawn(async move { caller.attach(on_certificate(number)).await }));
+        }
+        for call in calls {
+            soon(call).await.unwrap().unwrap();
+        }
+        let times: Vec<_> = cloud.seen().iter().map(|request| request.at).collect();
+        assert_eq!(times.len(), 26);
+        for (early, late) in times.iter().zip(&times[LIMIT..]) {
+            // Half of the second is for the way: only the times of leaving are exact.
+            assert!(late.duration_since(*early) > Duration::from_millis(500), "{workers} workers: {times:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_that_left_hold_no_slots_of_the_rate_limit() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let plan = Gateway::facing(cloud.address).with("max-requests-per-second", "10").with("timeout", "60s");
+    let gateway = plan.start().await;
+    let caller = gateway.caller().await;
+    let leaving: Vec<_> = (0..210)
+        .map(|number| {
+            let caller = caller.clone();
+            tokio::spawn(async move { caller.attach(on_certificate(number)).await })
+        })
+        .collect();
+    let in_progress = async |wanted: fn(usize) -> bool| {
+        soon(async {
+            loop {
+                let metrics = gateway.admin("/metrics").await.1;
+                let line = metrics.lines().find_map(|line| line.strip_prefix("apig_gateway_calls_in_progress "));
+                if wanted(line.unwrap().parse().unwrap()) {
+                    return;
+                }
+            }
+        })
+        .await;
+    };
+    cloud.requests(10).await;
+    in_progress(|calls| calls > 150).await;
+    for call in &leaving {
+        call.abort();
+    }
+    in_progress(|calls| calls == 0).await;
+
+    let mut request = Request::new(documented());
+    request.metadata_mut().insert("x-auth-token", "t".parse().unwrap());
+    request.set_timeout(Duration::from_secs(5));
+    caller.send(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_open_circuit_takes_no_slot_of_the_rate_limit() {
+    let cloud = Cloud::answering([Reply::with(502, &[], b"")]).await;
+    let plan = Gateway::facing(cloud.address).with("max-requests-per-second", "1").with("timeout", "900ms");
+    let gateway = plan.with("breaker-threshold", "1").start().await;
+    let caller = gateway.caller().await;
+    assert_eq!(failed(caller.attach(documented()).await).verdict().1, "HTTP_502");
+    for _ in 0..10 {
+        let failure = failed(caller.attach(documented()).await);
+        // The circuit opened after the request had left: when a probe is due, there is a slot.
+        assert!(["CIRCUIT_OPEN", "HTTP_502"].contains(&failure.verdict().1), "{failure:?}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod framing;
 mod held_credentials;
 mod hostile;
 mod limit;
+mod log_lines;
 mod metadata;
 mod outage;
 mod policy;

@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
 use tonic::{Code, Request};
 
-use crate::support::{Cloud, Failed, Gateway, Reply, documented, failed};
+use crate::support::{Cloud, Failed, Gateway, Reply, documented, failed, soon};
 
 /// One call under a script; its failure and how many requests reached the cloud.
 async fn scripted(script: Vec<Reply>) -> (Result<(), Failed>, usize) {
@@ -99,15 +103,49 @@ async fn a_pause_past_the_deadline_sends_the_error_back_at_once() {
     assert_eq!(cloud.seen().len(), 1);
 }
 
+/// A pause never begins that ends after the deadline, so it is a drain that can end a call in one.
 #[tokio::test]
-async fn a_deadline_that_passes_in_a_pause_says_that_nothing_was_done() {
-    let cloud = Cloud::answering([Reply::with(503, &[("Retry-After", "1")], b""), Reply::hang()]).await;
-    let gateway = Gateway::facing(cloud.address).with("timeout", "1200ms").start().await;
-    let failure = failed(gateway.caller().await.attach(documented()).await);
-    assert_eq!(failure.status.code(), Code::DeadlineExceeded);
-    // The first request was turned away, and the second may or may not have left by then.
-    let outcome = if cloud.seen().len() == 1 { "not_sent" } else { "unknown" };
-    assert_eq!(failure.fact("outcome"), Some(outcome));
+async fn a_drain_that_ends_in_a_pause_says_that_nothing_was_done() {
+    let cloud = Cloud::answering([Reply::with(503, &[("Retry-After", "20")], b""), Reply::hang()]).await;
+    let mut gateway = Gateway::facing(cloud.address).with("drain-timeout", "100ms").start().await;
+    let caller = gateway.caller().await;
+    let call = tokio::spawn(async move { caller.attach(documented()).await });
+    let paused = "apig_gateway_retries_total 1\n";
+    soon(async { while !gateway.admin("/metrics").await.1.contains(paused) {} }).await;
+    gateway.stop();
+    let failure = failed(soon(call).await.unwrap());
+    assert_eq!(failure.verdict(), (Code::Unavailable, "SHUTTING_DOWN"));
+    // The only request that left was turned away.
+    assert_eq!(failure.fact("outcome"), Some("not_sent"));
+    assert_eq!(cloud.seen().len(), 1);
+    gateway.drained().await;
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_before_the_repeat_leaves_says_that_nothing_was_done() {
+    let listener = TcpSocket::new_v4().unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listener.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let gateway = Gateway::facing(address).with("timeout", "3s").start().await;
+    let caller = gateway.caller().await;
+    let call = tokio::spawn(async move { caller.attach(documented()).await });
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    let mut request = vec![0; 4_096];
+    assert!(soon(stream.read(&mut request)).await.unwrap() > 0);
+    // From here on nobody accepts: connections that fill the queue keep the repeat's from being established.
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        waiting.push(tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(address)).await);
+    }
+    let answer = b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    soon(stream.write_all(answer)).await.unwrap();
+    drop(stream);
+    let failure = failed(soon(call).await.unwrap());
+    assert_eq!(failure.verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(failure.fact("outcome"), Some("not_sent"));
+    let (_, metrics) = gateway.admin("/metrics").await;
+    assert!(metrics.contains("apig_gateway_retries_total 1\n"), "{metrics}");
 }
 
 #[tokio::test]

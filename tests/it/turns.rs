@@ -85,6 +85,20 @@ async fn who_waits_past_its_deadline_has_sent_nothing() {
 }
 
 #[tokio::test]
+async fn a_call_without_a_token_does_not_wait_for_the_certificate() {
+    let cloud = Cloud::answering([Reply::hang()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let caller = gateway.caller().await;
+    let first = tokio::spawn(async move { caller.attach(documented()).await });
+    cloud.requests(1).await;
+    let message = frame(0, &documented().encode_to_vec());
+    let failure = send_bytes(&gateway, ATTACH, &[("grpc-timeout", "5S")], message).await;
+    assert_eq!(failure.verdict(), (Code::Unauthenticated, "TOKEN_MISSING"));
+    assert_eq!(cloud.seen().len(), 1);
+    first.abort();
+}
+
+#[tokio::test]
 async fn turns_can_be_switched_off() {
     let cloud = Cloud::answering([Reply::hang()]).await;
     let gateway = Gateway::facing(cloud.address).with("serialize-certificates", "false").start().await;

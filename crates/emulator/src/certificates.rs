@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
+use super::body::Entry;
 use super::caller::Asked;
 use super::token::no_permission;
-use super::world::{Domain, Fault};
+use super::world::{Certificate, Domain, Fault};
 use super::{Shared, body};
 
 /// Project and certificate, as the path gives them.
@@ -57,18 +58,33 @@ pub(super) async fn attach_domains(
         .world
         .certificate(&project, &certificate)
         .ok_or_else(|| Refusal::service(StatusCode::NOT_FOUND, "APIG.3025", "The certificate does not exist."))?;
-    let attach = || cloud.bindings().attach(&cloud.world, certificate, &entries);
+    let attach = || attach(&cloud, certificate, &entries);
     match cloud.world.fault(&certificate.id) {
-        None => attach().map(|()| StatusCode::NO_CONTENT.into_response()),
+        None => attach().await.map(|()| StatusCode::NO_CONTENT.into_response()),
         Some(fault) => {
             if fault.processed
-                && let Err(refusal) = attach()
+                && let Err(refusal) = attach().await
             {
                 tracing::debug!(error_code = refusal.code(), "fault hides a refusal");
             }
             Ok(fault_answer(fault))
         }
     }
+}
+
+/// Attaches, which takes its time also when the client has left. That another change of the certificate is refused even
+/// if this one would be refused as well is our choice.
+async fn attach(cloud: &Shared, certificate: &Certificate, entries: &[Entry]) -> Result<(), Refusal> {
+    let change = cloud.changes.begin(&certificate.id)?;
+    cloud.bindings().attach(&cloud.world, certificate, entries)?;
+    let time = cloud.change_time;
+    let made = tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        drop(change);
+    });
+    // It can't fail but by the end of the runtime.
+    let _ = made.await;
+    Ok(())
 }
 
 fn fault_answer(fault: &Fault) -> Response {

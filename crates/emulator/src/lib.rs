@@ -11,6 +11,7 @@
 //!   certificates    attach domains, list attached domains
 //!     body          the body of an attachment, held to its form
 //!     binding       what is bound where
+//!     change        one change of a certificate at a time
 //!   iam             tokens of IAM, and the look for a project
 //!   metadata        temporary keys for machines and containers
 //!   workload        temporary keys for whom the cloud trusts otherwise
@@ -45,6 +46,7 @@ use uuid::Uuid;
 
 use self::answer::Refusal;
 use self::binding::Bindings;
+use self::change::Changes;
 use self::iam::Logins;
 use self::keys::Keys;
 use self::metadata::MetadataTokens;
@@ -58,6 +60,7 @@ mod binding;
 mod body;
 mod caller;
 mod certificates;
+mod change;
 mod domain_name;
 mod iam;
 mod keys;
@@ -73,6 +76,9 @@ mod world;
 
 /// The front gateway takes bodies up to "12 MB"; that the unit is binary is our reading.
 const MAX_BODY: usize = 12 * 1024 * 1024;
+
+/// How long a change of a certificate takes: long enough that two at once meet. The real cloud takes seconds.
+const CHANGE_TIME: Duration = Duration::from_millis(5);
 
 /// The family of the API: ROMA Connect and the dedicated gateway differ in this segment alone.
 const FAMILIES: [&str; 2] = ["apic", "apigw"];
@@ -99,6 +105,9 @@ struct Cloud {
     /// How long what is issued lives.
     life: Duration,
     bindings: Mutex<Bindings>,
+    changes: Changes,
+    /// How long a change of a certificate takes.
+    change_time: Duration,
     clock: Clock,
 }
 
@@ -130,6 +139,8 @@ impl Emulator {
             outages: Outages::default(),
             life: VALIDITY,
             bindings: Mutex::default(),
+            changes: Changes::default(),
+            change_time: CHANGE_TIME,
             clock: Box::new(SystemTime::now),
         };
         Ok(Self { listener, local_addr, cloud })
@@ -139,6 +150,13 @@ impl Emulator {
     #[must_use]
     pub fn with_life(mut self, life: Duration) -> Self {
         self.cloud.life = life;
+        self
+    }
+
+    /// Has a change of a certificate take so long. Another change of it is refused meanwhile.
+    #[must_use]
+    pub fn with_change_time(mut self, time: Duration) -> Self {
+        self.cloud.change_time = time;
         self
     }
 

@@ -51,6 +51,11 @@ async fn running() -> Running {
 }
 
 async fn running_in(world: World) -> Running {
+    running_as(world, |emulator| emulator).await
+}
+
+/// An emulator on which something is set besides.
+async fn running_as(world: World, set: impl FnOnce(Emulator) -> Emulator) -> Running {
     // The moment of the documented example of a token.
     let now = Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_millis(1_578_042_322_701)));
     let clock = {
@@ -58,7 +63,7 @@ async fn running_in(world: World) -> Running {
         move || *now.lock().unwrap()
     };
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let emulator = Emulator::bind(any_port, world).await.unwrap().with_clock(clock);
+    let emulator = set(Emulator::bind(any_port, world).await.unwrap().with_clock(clock));
     let address = emulator.local_addr();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(emulator.run(async {

@@ -1,7 +1,7 @@
 use std::{cell::RefCell, sync::Mutex};
 
 use super::*;
-use crate::credentials::Missing;
+use crate::{cloud::RateLimited, credentials::Missing};
 
 fn refused(status: u16, body: &str, retry_after: Option<u64>) -> Error {
     let retry_after = retry_after.map(Duration::from_secs);
@@ -145,7 +145,8 @@ async fn the_loop_gives_the_last_error_back() {
 
 #[tokio::test]
 async fn an_attempt_that_was_not_made_hides_no_answer() {
-    for kept in [Error::CircuitOpen(Duration::from_secs(1)), Error::Paced(Duration::from_secs(1))] {
+    let wait = Duration::from_secs(1);
+    for kept in [Error::CircuitOpen(wait), Error::RateLimited(RateLimited { wait, limit: 1 })] {
         let outcomes = vec![Err(refused(503, "", None)), Err(kept)];
         let budget = Budget::new(Instant::now());
         let (result, attempts, _) = run_over(outcomes, 3, Duration::from_secs(30), &budget).await;
@@ -196,4 +197,17 @@ fn the_budget_has_a_floor_and_a_bound() {
     assert_eq!(drain(), 3);
     budget.deposit(start + Duration::from_secs(3600));
     assert_eq!(drain(), 10);
+}
+
+#[test]
+fn the_budget_counts_no_second_twice() {
+    let start = Instant::now();
+    let budget = Budget::new(start);
+    let drain = || (0..1000).filter(|_| budget.withdraw(1)).count();
+    assert_eq!(drain(), 10);
+    // The second caller has read the clock before the first.
+    for seconds in [3, 0, 3] {
+        budget.deposit(start + Duration::from_secs(seconds));
+    }
+    assert_eq!(drain(), 3);
 }

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -81,6 +81,8 @@ pub(crate) struct Seen {
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
+    /// When its last byte was read.
+    pub(crate) at: Instant,
 }
 
 impl Seen {
@@ -245,7 +247,7 @@ async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<See
     }
     let body = String::from_utf8(bytes[end + 4..end + 4 + length].to_vec()).unwrap();
     bytes.drain(..end + 4 + length);
-    Some(Seen { line, headers, body })
+    Some(Seen { line, headers, body, at: Instant::now() })
 }
 
 async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {

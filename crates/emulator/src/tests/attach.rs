@@ -311,3 +311,49 @@ async fn of_a_domain_listed_twice_the_last_entry_counts() {
     assert_eq!(cloud.attach(WITH_CA, domains).await.status, 204);
     assert_eq!(cloud.attached(WITH_CA).await, [row("api.example.com", FIRST, false)]);
 }
+
+const BUSY: (u16, &str, &str) = (500, "APIG.3500", "Failed to synchronize data to etcd.");
+
+/// A cloud with changes that outlast every test.
+async fn slow() -> Running {
+    running_as(World::documented(), |emulator| emulator.with_change_time(Duration::from_secs(3_600))).await
+}
+
+#[tokio::test]
+async fn of_two_changes_of_a_certificate_at_once_one_is_refused() {
+    let cloud = slow().await;
+    let (one, other) = (cloud.attach(CERTIFICATE, www()), cloud.attach(CERTIFICATE, www()));
+    let answer = tokio::select! {
+        answer = one => answer,
+        answer = other => answer,
+    };
+    answer.is_service(BUSY.0, BUSY.1, BUSY.2);
+    assert_eq!(cloud.attached(CERTIFICATE).await.len(), 2, "the other one is at work");
+}
+
+#[tokio::test]
+async fn a_change_goes_on_when_its_client_has_left() {
+    let cloud = slow().await;
+    let answer = loop {
+        if let Ok(answer) = tokio::time::timeout(Duration::from_millis(100), cloud.attach(CERTIFICATE, www())).await {
+            break answer;
+        }
+    };
+    answer.is_service(BUSY.0, BUSY.1, BUSY.2);
+}
+
+#[tokio::test]
+async fn changes_of_different_certificates_do_not_meet_nor_do_those_that_follow_each_other() {
+    let cloud = running().await;
+    for _ in 0..3 {
+        let shop = json!([{ "domain": "*.shop.example.com" }]);
+        let (one, other) = tokio::join!(cloud.attach(CERTIFICATE, www()), cloud.attach(WITH_CA, shop));
+        assert_eq!((one.status, other.status), (204, 204));
+    }
+    // A refusal leaves nothing at work.
+    for _ in 0..2 {
+        let answer = cloud.attach(CERTIFICATE, json!([{ "domain": "not.there.example.com" }])).await;
+        answer.is_service(404, "APIG.3020", "The URL domain does not exist.");
+    }
+    assert_eq!(cloud.attach(CERTIFICATE, www()).await.status, 204);
+}
