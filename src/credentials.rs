@@ -7,6 +7,7 @@ mod keys;
 mod project;
 mod signer;
 mod source;
+mod supervisor;
 mod token_file;
 
 use std::{

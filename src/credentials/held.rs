@@ -101,7 +101,7 @@ impl Active {
                     let source = Arc::clone(&source);
                     async move { source.fetch().await }
                 };
-                Self::Fetched(Cache::start(name_of_source, fetch, metrics.credential(name)))
+                Self::Fetched(Cache::start(&name_of_source, fetch, metrics.credential(name)))
             }
         })
     }

@@ -7,7 +7,7 @@ use tonic::{Code, Request};
 use crate::support::{Cloud, Failed, Gateway, Plan, Reply, documented, failed, on_certificate, soon};
 
 /// An IAM token of so many seconds.
-fn token(value: &str, life: u64) -> Reply {
+pub(crate) fn token(value: &str, life: u64) -> Reply {
     let date = |seconds| {
         let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds);
         humantime::format_rfc3339_micros(moment).to_string()
@@ -17,14 +17,14 @@ fn token(value: &str, life: u64) -> Reply {
 }
 
 /// Temporary keys of an hour, under these names.
-fn keys(wrapper: &str, names: [&str; 4]) -> Reply {
+pub(crate) fn keys(wrapper: &str, names: [&str; 4]) -> Reply {
     let expires = humantime::format_rfc3339_micros(SystemTime::now() + Duration::from_secs(3600)).to_string();
     let pairs = names.iter().zip(["TEMPKEY", "temp-secret", "temp-token", &expires]);
     let pairs: Vec<String> = pairs.map(|(name, value)| format!(r#""{name}":"{value}""#)).collect();
     Reply::json(201, &format!(r#"{{"{wrapper}":{{{}}}}}"#, pairs.join(",")))
 }
 
-fn with_password(cloud: &Cloud, iam: &Cloud) -> Plan {
+pub(crate) fn with_password(cloud: &Cloud, iam: &Cloud) -> Plan {
     Gateway::facing(cloud.address)
         .with("credentials", "password")
         .with("iam-endpoint", format!("http://{}", iam.address))
@@ -34,7 +34,7 @@ fn with_password(cloud: &Cloud, iam: &Cloud) -> Plan {
         .with("project-name", "cn-north-4")
 }
 
-fn with_keys(cloud: &Cloud) -> Plan {
+pub(crate) fn with_keys(cloud: &Cloud) -> Plan {
     Gateway::facing(cloud.address)
         .with("credentials", "aksk")
         .with("access-key-id", "AKEXAMPLE")
@@ -42,13 +42,13 @@ fn with_keys(cloud: &Cloud) -> Plan {
 }
 
 /// Calls without a token, as callers may that need none.
-async fn attach(gateway: &Gateway) -> Result<(), Failed> {
+pub(crate) async fn attach(gateway: &Gateway) -> Result<(), Failed> {
     let result = gateway.caller().await.send(Request::new(documented())).await;
     result.map(drop).map_err(|status| failed::<()>(Err(status)))
 }
 
 /// The tokens of the requests that reached the cloud.
-fn tokens(cloud: &Cloud) -> Vec<String> {
+pub(crate) fn tokens(cloud: &Cloud) -> Vec<String> {
     cloud.seen().iter().map(|seen| seen.header("x-auth-token").unwrap_or("none").to_owned()).collect()
 }
 

@@ -19,6 +19,7 @@ mod emulated;
 mod framing;
 mod held_credentials;
 mod hostile;
+mod identity_service;
 mod limit;
 mod metadata;
 mod outage;
