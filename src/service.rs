@@ -51,7 +51,7 @@ impl Certificates {
             return Err(status::invalid_request(&violations));
         }
         let default = if names.project_id.is_empty() {
-            self.cloud.default_project(&call).await.map_err(|error| status::from_cloud(&error, names))?
+            self.cloud.default_project().await.map_err(|error| status::from_cloud(&error, names))?
         } else {
             None
         };

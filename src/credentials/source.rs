@@ -226,7 +226,7 @@ impl Source {
         let life = expires.duration_since(SystemTime::now());
         let life =
             life.map_err(|_| failed(format!("the keys of {self} have ended already, by this machine's clock")))?;
-        Ok(Fresh { proof: Proof::Keys(Arc::new(keys)), life })
+        Ok(Fresh { proof: Proof::keys(keys), life })
     }
 
     /// The answer, if it is one of success.

@@ -353,46 +353,6 @@ async fn a_federated_identity_gets_keys_from_iam() {
 }
 
 #[tokio::test]
-async fn the_project_is_found_by_its_name_once() {
-    let cloud = Cloud::answering([Reply::attached()]).await;
-    let iam = Cloud::answering([Reply::json(200, r#"{"projects":[{"id":"found","name":"cn-north-4"}]}"#)]).await;
-    let plan = with_keys(&cloud).with("iam-endpoint", format!("http://{}", iam.address));
-    let gateway = plan.with("region", "cn-north-4").start().await;
-    let mut request = documented();
-    // One that names its project waits for nobody.
-    gateway.caller().await.attach(request.clone()).await.unwrap();
-    assert_eq!(iam.seen().len(), 0);
-    request.project_id.clear();
-    for _ in 0..3 {
-        gateway.caller().await.attach(request.clone()).await.unwrap();
-    }
-    let asked = iam.only_request();
-    assert_eq!(asked.line, "GET /v3/projects?name=cn%2Dnorth%2D4");
-    assert!(asked.header("authorization").unwrap().starts_with("SDK-HMAC-SHA256 Access=AKEXAMPLE"));
-    assert!(cloud.seen()[1].line.starts_with("POST /v2/found/apic/"));
-    assert_eq!(cloud.seen()[1].header("x-project-id"), Some("found"));
-}
-
-#[tokio::test]
-async fn a_project_that_is_not_found_is_named_with_what_to_set() {
-    for (answer, text) in [
-        (r#"{"projects":[]}"#, "IAM knows no project nowhere: set project-id"),
-        (r#"{"projects":[{"id":"a"},{"id":"b"}]}"#, "IAM knows 2 projects nowhere: set project-id"),
-    ] {
-        let cloud = Cloud::answering([Reply::attached()]).await;
-        let iam = Cloud::answering([Reply::json(200, answer)]).await;
-        let plan = with_keys(&cloud).with("iam-endpoint", format!("http://{}", iam.address));
-        let gateway = plan.with("project-name", "nowhere").start().await;
-        let mut request = documented();
-        request.project_id.clear();
-        let failure = failed(gateway.caller().await.attach(request).await);
-        assert_eq!(failure.verdict(), (Code::Internal, "CREDENTIALS_REFUSED"));
-        assert!(failure.status.message().contains(text), "{:?}", failure.status);
-        assert_eq!(cloud.seen().len(), 0);
-    }
-}
-
-#[tokio::test]
 async fn each_project_has_its_own_identity_and_others_are_refused() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let iam = Cloud::answering([token("of-two", 86_400)]).await;

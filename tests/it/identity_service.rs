@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use crate::{
-    held_credentials::{attach, keys, token, with_password},
+    held_credentials::{attach, keys, token, tokens, with_password},
     support::{Cloud, Failed, Gateway, Reply, soon},
 };
 
@@ -110,4 +110,32 @@ async fn a_metadata_service_that_is_not_there_yet_costs_a_second() {
     let gateway = plan.with("metadata-endpoint", format!("http://{}", service.address)).start().await;
     assert!(unavailable(&attach(&gateway).await.unwrap_err()) <= Duration::from_secs(1));
     soon(async { while attach(&gateway).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn a_credential_that_is_revoked_while_its_source_is_down_is_unavailable_from_the_first_call_on() {
+    let revoked = || Reply::refused(401, "APIG.0307", "The token must be updated.");
+    let given = keys("credential", ["access", "secret", "securitytoken", "expires_at"]);
+    let down = Reply::with(503, &[], b"");
+    let cloud = Cloud::answering([Reply::attached(), revoked()]).await;
+    let iam = Cloud::answering([token("one", 86_400), down.clone()]).await;
+    let service = Cloud::answering([Reply::with(405, &[], b""), given, Reply::with(405, &[], b""), down]).await;
+    let machine = Gateway::facing(cloud.address).with("credentials", "metadata");
+    for plan in [with_password(&cloud, &iam), machine.with("metadata-endpoint", format!("http://{}", service.address))]
+    {
+        let cloud_before = cloud.seen().len();
+        let gateway = plan.start().await;
+        if cloud_before == 0 {
+            attach(&gateway).await.unwrap();
+        } else {
+            soon(async { while gateway.admin("/readyz").await.0 != 200 {} }).await;
+        }
+        // One that is refused as soon as it is there is not replaced.
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        for _ in 0..3 {
+            let wait = unavailable(&attach(&gateway).await.unwrap_err());
+            assert!(wait <= Duration::from_secs(60), "{wait:?}");
+        }
+    }
+    assert_eq!(tokens(&cloud), ["one", "one", "none"]);
 }
