@@ -115,6 +115,22 @@ async fn many_callers_wait_for_one_look_up() {
 }
 
 #[tokio::test]
+async fn a_caller_that_may_do_it_in_no_project_has_nobody_asked_for_one() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let iam = Cloud::answering([Reply::json(200, FOUND)]).await;
+    let gateway = by_name(&cloud, iam.address)
+        .file("[[policy]]\nidentity = 'anyone'\ncertificates = ['another']\nprojects = ['found']")
+        .start()
+        .await;
+    for _ in 0..3 {
+        let denied = attach(&gateway).await.unwrap_err();
+        assert_eq!(denied.verdict(), (Code::PermissionDenied, "CALLER_NOT_ALLOWED"));
+        assert_eq!((denied.fact("denied"), denied.fact("outcome")), (Some("certificate"), Some("not_sent")));
+    }
+    assert_eq!((iam.seen().len(), cloud.seen().len()), (0, 0));
+}
+
+#[tokio::test]
 async fn a_rule_for_projects_is_judged_once_the_id_is_known() {
     for (project, allowed) in [("found", true), ("other", false)] {
         let cloud = Cloud::answering([Reply::attached()]).await;
