@@ -252,7 +252,7 @@ impl Client {
     }
 }
 
-/// What an answer says of the credential that the request was authorized by.
+/// The verdict of an answer on the credential of its request.
 fn verdict<T>(result: &Result<T, Error>) -> Verdict {
     match result {
         Ok(_) => Verdict::Accepted,

@@ -1,6 +1,7 @@
 //! What authorizes a request to the cloud: the caller's own token, or what the operator gave the gateway: a token, keys,
 //! or where to fetch them. It decides nothing about who may call.
 
+mod answer;
 mod cache;
 mod fuse;
 mod held;

@@ -1,5 +1,5 @@
-//! A fuse for one key pair: signing stops after refused signatures, before the cloud locks the pair for everybody who
-//! uses it. Pure: time comes as an argument.
+//! A fuse for one key pair: signing stops after refused signatures, before the cloud locks the pair for all that use
+//! it. Pure: time comes as an argument.
 //!
 //! The cloud locks a pair for five minutes after more than five failed signatures in a row.
 
@@ -99,12 +99,12 @@ impl State {
 }
 
 impl Fuse {
-    /// Whether its requests need no turn: the last signature whose answer is known was accepted.
+    /// Whether its requests need no turn: the last answer about a signature accepted it.
     pub(crate) fn is_trusted(&self) -> bool {
         matches!(self.state, State::Closed { accepted: true, refusals: 0, .. })
     }
 
-    /// Trusts a pair from a source whose previous pair was accepted.
+    /// Trusts a pair, since the previous one from the same source was accepted.
     pub(crate) fn trust(&mut self) {
         if matches!(self.state, State::Closed { refusals: 0, .. }) {
             self.state = State::trusted();

@@ -127,15 +127,19 @@ impl Held {
 impl Active {
     fn start(kind: Kind, lineage: &Arc<Lineage>, metrics: &Arc<Metrics>) -> Result<Self, String> {
         Ok(match kind {
-            Kind::Token(token) => Self::Fixed(lineage.adopt(Proof::Token(token), false)),
+            Kind::Token(token) => {
+                lineage.end();
+                Self::Fixed(Proof::Token(token))
+            }
             Kind::Keys(keys) => Self::Fixed(lineage.adopt(Proof::keys(keys), false)),
             Kind::TokenFile(path, token) => {
-                lineage.adopt(Proof::Token(token.clone()), false);
+                lineage.end();
                 Self::TokenFile(TokenFile::follow(path, token))
             }
             Kind::Fetched(source) => {
                 let source = Arc::new(source.connect(metrics)?);
                 let name_of_source = source.to_string();
+                lineage.end();
                 let renewals = metrics.credential(&lineage.name);
                 let lineage = Arc::clone(lineage);
                 let fetch = move || {
@@ -206,6 +210,14 @@ impl Active {
 }
 
 impl Lineage {
+    /// Ends it: the next credential has nothing to do with the last.
+    fn end(&self) {
+        if let Some(last) = self.last.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            last.hide(&self.name);
+            self.metrics.credential_fuse(&self.name).set(Position::Closed as i64);
+        }
+    }
+
     /// Makes a credential the identity's current one. A key pair that is in use already keeps its fuse; one that is fetched
     /// in place of a trusted pair is trusted too, since its source has been shown to give pairs that work.
     fn adopt(&self, proof: Proof, is_fetched: bool) -> Proof {

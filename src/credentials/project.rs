@@ -17,7 +17,8 @@ use tracing::{info, warn};
 
 use super::{
     Credentials, Missing, Proof, Verdict, Wire,
-    source::{asked_wait, is_refusal, reason},
+    answer::{asked_wait, is_refusal},
+    source::reason,
     supervisor::supervise,
 };
 use crate::{

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::watch, time::Instant};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     fuse::{Admission, Fuse, Pass, Position, Verdict},
@@ -132,18 +132,19 @@ impl SigningKey {
             change(fuse);
             let after = fuse.position();
             if before != after {
-                moved = Some(after);
+                moved = Some((before, after));
                 // Under the lock, so that the last change is the one that shows.
                 self.show(after);
             }
         });
-        let Some(position) = moved else { return };
+        let Some(moved) = moved else { return };
         let identities = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         let identities: Vec<&str> = identities.iter().map(|(name, _)| name.as_str()).collect();
-        match position {
-            Position::Open => warn!(?identities, "the cloud refuses the key pair's signatures; signing stops"),
-            Position::Closed => info!(?identities, "the cloud accepts the key pair's signatures again"),
-            Position::HalfOpen => {}
+        match moved {
+            (_, Position::Closed) => info!(?identities, "the cloud accepts the key pair's signatures again"),
+            (Position::Closed, _) => warn!(?identities, "the cloud refuses the key pair's signatures; signing stops"),
+            // While an outage lasts, each call may probe: only its beginning and its end are news.
+            _ => debug!(?identities, "a probe did not close the key pair's fuse"),
         }
     }
 

@@ -284,7 +284,7 @@ pub(super) fn unauthorized(missing: &Missing, project_id: &str) -> Status {
             };
             own.status(&format!(
                 "the cloud refused the gateway's signatures, so the gateway stopped signing with this key pair and tries \
-                 again in {} s; its operator has to fix the key pair",
+                 again in {} s; its operator has to check the key pair and this machine's clock",
                 wait.as_secs().max(1)
             ))
         }

@@ -179,7 +179,7 @@ async fn a_source_that_never_answers_is_given_up() {
     assert!(cause.contains("does not answer"), "{cause}");
 }
 
-/// A source whose credentials all live this long.
+/// A source of credentials that all live this long.
 fn short_lived(life: Duration) -> (Cache, Arc<AtomicUsize>) {
     let fetches = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&fetches);

@@ -75,7 +75,7 @@ fn an_unproven_or_suspect_pair_has_one_request_under_way() {
     assert_eq!((single, fuse.admit(now)), (Pass::Single, Admission::Wait(None)));
     fuse.settle(shared[1], Verdict::Accepted, now);
     assert_eq!(pass(&mut fuse, now), Pass::Shared, "the row is broken");
-    // The one that was alone is one of many now, whatever becomes of it.
+    // The one that was alone is one of many now; its outcome says nothing.
     fuse.settle(single, Verdict::Abandoned, now);
     assert!(fuse.is_trusted());
 }
@@ -186,7 +186,7 @@ fn abandoned_requests_of_a_pair_without_proof_are_spaced() {
     assert_eq!(pass(&mut fuse, now), Pass::Shared);
 }
 
-/// Whatever comes back, a pair that is never accepted has at most one request under way, and few refusals.
+/// In any order of outcomes, a pair that is never accepted has at most one request under way, and few refusals.
 #[test]
 fn no_order_of_outcomes_sends_more_than_a_few_wrong_signatures() {
     let mut random = fastrand::Rng::with_seed(7);
