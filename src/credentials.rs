@@ -1,11 +1,16 @@
 //! What authorizes a request to the cloud: the caller's own token, or what the operator gave the gateway: a token, keys,
 //! or where to fetch them. It decides nothing about who may call.
 
+mod answer;
 mod cache;
+mod fuse;
+mod held;
 mod keys;
 mod project;
 mod signer;
+mod signing_key;
 mod source;
+mod supervisor;
 mod token_file;
 
 use std::{
@@ -18,8 +23,10 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use self::{cache::Cache, token_file::TokenFile};
+use self::signing_key::{KeyRing, Permit, Sent, SigningKey};
 pub(crate) use self::{
+    fuse::Verdict,
+    held::Held,
     keys::Keys,
     project::{Project, Settings as ProjectSettings},
     signer::Wire,
@@ -42,6 +49,8 @@ pub(crate) enum Missing {
     Unavailable { cause: String, wait: Duration },
     /// None is given to the gateway as it is configured.
     Refused(String),
+    /// The cloud refused signatures of the key pair in a row, the last with this error code; the next is sent after this.
+    Suspended { code: Option<String>, wait: Duration },
 }
 
 /// Which credentials to use. Files have been read once already.
@@ -91,10 +100,43 @@ pub(crate) enum Proof {
     /// A token in a header.
     Token(HeaderValue),
     /// A signature.
-    Keys(Arc<Keys>),
+    Keys(Arc<SigningKey>),
+}
+
+/// The right to send one request that is authorized by this. The outcome has to be reported.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    proof: Proof,
+    /// Only signatures need one.
+    permit: Option<Permit>,
+}
+
+impl Grant {
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Reports the outcome of the request; `code` is the cloud's error code.
+    pub(crate) fn settle(self, verdict: Verdict, code: Option<&str>) -> Proof {
+        if let Some(permit) = self.permit {
+            permit.settle(verdict, code);
+        }
+        self.proof
+    }
+}
+
+impl From<Proof> for Grant {
+    fn from(proof: Proof) -> Self {
+        Self { proof, permit: None }
+    }
 }
 
 impl Proof {
+    /// A signature with these keys.
+    pub(crate) fn keys(keys: Keys) -> Self {
+        Self::Keys(Arc::new(SigningKey::new(keys)))
+    }
+
     /// Puts it on a request of which everything else is there. A signature has the date of this moment.
     pub(crate) fn authorize(&self, headers: &mut HeaderMap, wire: Wire<'_>, project: Option<&str>, now: SystemTime) {
         match self {
@@ -104,7 +146,7 @@ impl Proof {
                 if let Some(project) = project.and_then(|id| HeaderValue::from_str(id).ok()) {
                     headers.insert(X_PROJECT_ID.clone(), project);
                 }
-                signer::sign(keys, wire, headers, now);
+                signer::sign(keys.keys(), wire, headers, now);
             }
         }
     }
@@ -121,20 +163,9 @@ pub(crate) enum Credentials {
     /// Each caller brings a token.
     Passthrough,
     /// The gateway's own, for every project.
-    One(Held),
+    One(Arc<Held>),
     /// The gateway's own, by project.
-    Identities(HashMap<String, Held>),
-}
-
-/// A credential that the gateway holds.
-#[derive(Debug)]
-pub(crate) enum Held {
-    /// One that stays as it is.
-    Fixed(Proof),
-    /// One token, kept in a file that may change.
-    TokenFile(TokenFile),
-    /// One that ends and is fetched anew.
-    Fetched(Cache),
+    Identities(HashMap<String, Arc<Held>>),
 }
 
 impl Credentials {
@@ -144,28 +175,30 @@ impl Credentials {
     ///
     /// A client for a source can't be set up.
     pub(crate) fn start(settings: Settings, metrics: &Arc<Metrics>) -> Result<Self, String> {
+        let ring = Arc::new(KeyRing::default());
         Ok(match settings {
             Settings::Passthrough => Self::Passthrough,
-            Settings::One(kind) => Self::One(Held::start(kind, "default", metrics)?),
+            Settings::One(kind) => Self::One(Arc::new(Held::start(kind, "default", &ring, metrics)?)),
             Settings::Identities(kinds) => {
                 let start = |(project, kind): (String, Kind)| {
-                    let held = Held::start(kind, &project, metrics)?;
-                    Ok((project, held))
+                    let held = Held::start(kind, &project, &ring, metrics)?;
+                    Ok((project, Arc::new(held)))
                 };
                 Self::Identities(kinds.into_iter().map(start).collect::<Result<_, String>>()?)
             }
         })
     }
 
-    /// What authorizes a call for this project.
+    /// The authorization of a call's next request for this project. Waits while the key pair may sign one request at a
+    /// time, or a credential is being fetched.
     ///
     /// # Errors
     ///
     /// There is nothing, for one of the reasons of [`Missing`].
-    pub(crate) async fn proof(&self, call: &Call, project: Option<&str>) -> Result<Proof, Missing> {
+    pub(crate) async fn grant(&self, call: &Call, project: Option<&str>) -> Result<Grant, Missing> {
         match self.held(project)? {
-            None => call.token.clone().map(Proof::Token).ok_or(Missing::Token),
-            Some(held) => held.proof().await,
+            None => call.token.clone().map(|token| Proof::Token(token).into()).ok_or(Missing::Token),
+            Some(held) => held.grant(&|| Sent::after(&call.progress)).await,
         }
     }
 
@@ -181,12 +214,41 @@ impl Credentials {
         }
     }
 
-    /// Another in place of one that the cloud refused, if there is one by now. A signature never earns a repeat: after a
-    /// few that fail in a row the cloud locks the key pair.
-    pub(crate) async fn replacement(&self, refused: &Proof, project: Option<&str>) -> Option<Proof> {
+    /// The authorization of a request of the gateway's own.
+    ///
+    /// # Errors
+    ///
+    /// As of [`grant`](Self::grant).
+    async fn own_grant(&self) -> Result<Grant, Missing> {
+        let held = self.held(None)?.ok_or(Missing::Identity)?;
+        held.grant(&|| Sent::Unknown).await
+    }
+
+    /// Takes a credential that the cloud refused out of use, if it can be fetched anew.
+    pub(crate) fn retire(&self, refused: &Proof, project: Option<&str>) {
+        if let Ok(Some(held)) = self.held(project) {
+            held.retire(refused);
+        }
+    }
+
+    /// Whether there is another in place of one that the cloud refused; waits for a fetch. A signature never earns a repeat:
+    /// after a few that fail in a row the cloud locks the key pair.
+    ///
+    /// # Errors
+    ///
+    /// The refused one has been retired, and another can't be fetched now.
+    pub(crate) async fn is_replaced(&self, refused: &Proof, project: Option<&str>) -> Result<bool, Missing> {
         match self.held(project) {
-            Ok(Some(held)) => held.replacement(refused).await,
-            Ok(None) | Err(_) => None,
+            Ok(Some(held)) => held.is_replaced(refused).await,
+            Ok(None) | Err(_) => Ok(false),
+        }
+    }
+
+    /// Waits until the credential of requests of the gateway's own is another one.
+    async fn replaced(&self) {
+        match self.held(None) {
+            Ok(Some(held)) => held.replaced().await,
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 
@@ -208,60 +270,13 @@ impl Credentials {
         }
     }
 
-    fn held(&self, project: Option<&str>) -> Result<Option<&Held>, Missing> {
+    fn held(&self, project: Option<&str>) -> Result<Option<&Arc<Held>>, Missing> {
         match self {
             Self::Passthrough => Ok(None),
             Self::One(held) => Ok(Some(held)),
             Self::Identities(identities) => {
                 project.and_then(|project| identities.get(project)).map(Some).ok_or(Missing::Identity)
             }
-        }
-    }
-}
-
-impl Held {
-    fn start(kind: Kind, name: &str, metrics: &Arc<Metrics>) -> Result<Self, String> {
-        Ok(match kind {
-            Kind::Token(token) => Self::Fixed(Proof::Token(token)),
-            Kind::Keys(keys) => Self::Fixed(Proof::Keys(Arc::new(keys))),
-            Kind::TokenFile(path, token) => Self::TokenFile(TokenFile::follow(path, token)),
-            Kind::Fetched(source) => {
-                let source = Arc::new(source.connect(metrics)?);
-                let name_of_source = source.to_string();
-                let fetch = move || {
-                    let source = Arc::clone(&source);
-                    async move { source.fetch().await }
-                };
-                Self::Fetched(Cache::start(name_of_source, fetch, metrics.credential(name)))
-            }
-        })
-    }
-
-    async fn proof(&self) -> Result<Proof, Missing> {
-        match self {
-            Self::Fixed(proof) => Ok(proof.clone()),
-            Self::TokenFile(file) => Ok(Proof::Token(file.current())),
-            Self::Fetched(cache) => cache.proof().await,
-        }
-    }
-
-    async fn replacement(&self, refused: &Proof) -> Option<Proof> {
-        match (self, refused) {
-            (Self::TokenFile(file), Proof::Token(token)) => file.newer_than(token).await.map(Proof::Token),
-            (Self::Fetched(cache), _) => {
-                cache.retire(refused);
-                if refused.is_signature() {
-                    return None;
-                }
-                cache.proof().await.ok().filter(|proof| proof != refused)
-            }
-            _ => None,
-        }
-    }
-
-    async fn ready(&self) {
-        if let Self::Fetched(cache) = self {
-            cache.first().await;
         }
     }
 }

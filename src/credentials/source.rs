@@ -11,11 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Map, Value, json};
 
 use super::{
     Proof, Scope,
+    answer::{asked_wait, is_refusal},
     cache::{Failed, Fresh},
     keys::Keys,
     parse_token,
@@ -226,7 +227,7 @@ impl Source {
         let life = expires.duration_since(SystemTime::now());
         let life =
             life.map_err(|_| failed(format!("the keys of {self} have ended already, by this machine's clock")))?;
-        Ok(Fresh { proof: Proof::Keys(Arc::new(keys)), life })
+        Ok(Fresh { proof: Proof::keys(keys), life })
     }
 
     /// The answer, if it is one of success.
@@ -234,11 +235,8 @@ impl Source {
         if answer.status.is_success() {
             return Ok(answer);
         }
-        let status = answer.status;
-        let refused = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
-        let seconds = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let cause = format!("{self} answered {}{}", status.as_u16(), reason(&answer.body));
-        Err(Failed { cause, refused, wait: seconds.map(Duration::from_secs) })
+        let cause = format!("{self} answered {}{}", answer.status.as_u16(), reason(&answer.body));
+        Err(Failed { cause, refused: is_refusal(&answer), wait: asked_wait(&answer.headers) })
     }
 }
 
@@ -307,7 +305,7 @@ async fn exchange(
 }
 
 fn failed(cause: String) -> Failed {
-    Failed { cause, refused: false, wait: None }
+    Failed::now(cause)
 }
 
 fn json_headers() -> HeaderMap {

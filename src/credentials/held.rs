@@ -1,0 +1,251 @@
+//! One credential that the gateway holds: a token, keys, or a source to fetch them from. It can be replaced while calls
+//! use it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{
+    Grant, Kind, Missing, Proof,
+    cache::{Cache, Fresh},
+    fuse::{Admission, Position},
+    signing_key::{KeyRing, Sent, SigningKey},
+    token_file::TokenFile,
+};
+use crate::telemetry::Metrics;
+
+/// A credential that the gateway holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    active: watch::Sender<Arc<Active>>,
+    lineage: Arc<Lineage>,
+    metrics: Arc<Metrics>,
+}
+
+/// The credential in use, with the state that ends with it.
+#[derive(Debug)]
+enum Active {
+    /// One that stays as it is.
+    Fixed(Proof),
+    /// One token, kept in a file that may change.
+    TokenFile(TokenFile),
+    /// One that ends and is fetched anew.
+    Fetched(Cache),
+}
+
+/// The key pairs of one identity, one after the other.
+#[derive(Debug)]
+struct Lineage {
+    /// The identity's name, for metrics.
+    name: String,
+    ring: Arc<KeyRing>,
+    metrics: Arc<Metrics>,
+    last: Mutex<Option<Arc<SigningKey>>>,
+}
+
+impl Held {
+    /// Begins to follow or to fetch it. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// A client for a source can't be set up.
+    pub(crate) fn start(kind: Kind, name: &str, ring: &Arc<KeyRing>, metrics: &Arc<Metrics>) -> Result<Self, String> {
+        let (ring, metrics) = (Arc::clone(ring), Arc::clone(metrics));
+        let lineage = Lineage { name: name.to_owned(), ring, metrics: Arc::clone(&metrics), last: Mutex::default() };
+        let lineage = Arc::new(lineage);
+        let active = Active::start(kind, &lineage, &metrics)?;
+        Ok(Self { active: watch::Sender::new(Arc::new(active)), lineage, metrics })
+    }
+
+    /// Puts another credential in its place, as when the files that held it have changed. Calls that wait for the old one
+    /// get the new one; state tied to the old one, such as a fetch, a back-off or an open fuse, ends with it. Needs a
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// A client for a source can't be set up; the old credential stays.
+    #[cfg_attr(not(test), expect(dead_code, reason = "called once the files of secrets are followed"))]
+    pub(crate) fn replace(&self, kind: Kind) -> Result<(), String> {
+        let active = Active::start(kind, &self.lineage, &self.metrics)?;
+        self.active.send_replace(Arc::new(active));
+        Ok(())
+    }
+
+    /// The authorization of one request; `sent` is asked when the request may leave.
+    ///
+    /// # Errors
+    ///
+    /// None can be fetched now, or the key pair's fuse is open.
+    pub(super) async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, Missing> {
+        let mut active = self.active.subscribe();
+        loop {
+            let current = Arc::clone(&active.borrow_and_update());
+            tokio::select! {
+                grant = current.grant(sent) => return grant,
+                // The sender lives in `self`.
+                _ = active.changed() => {}
+            }
+        }
+    }
+
+    /// Takes a refused one out of use, if it can be fetched anew.
+    pub(super) fn retire(&self, refused: &Proof) {
+        if let Active::Fetched(cache) = &**self.active.borrow() {
+            cache.retire(refused);
+        }
+    }
+
+    /// Whether a refused one has been replaced, so that a repeat may succeed; waits for a fetch.
+    ///
+    /// # Errors
+    ///
+    /// The refused one has been retired, and another can't be fetched now.
+    pub(super) async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
+        let current = Arc::clone(&self.active.borrow());
+        current.is_replaced(refused).await
+    }
+
+    /// Waits until another credential is put in its place.
+    pub(super) async fn replaced(&self) {
+        // The sender lives in `self`.
+        let _ = self.active.subscribe().changed().await;
+    }
+
+    /// Waits for the first.
+    pub(crate) async fn ready(&self) {
+        let mut active = self.active.subscribe();
+        loop {
+            let current = Arc::clone(&active.borrow_and_update());
+            tokio::select! {
+                () = current.ready() => return,
+                _ = active.changed() => {}
+            }
+        }
+    }
+}
+
+impl Active {
+    fn start(kind: Kind, lineage: &Arc<Lineage>, metrics: &Arc<Metrics>) -> Result<Self, String> {
+        Ok(match kind {
+            Kind::Token(token) => {
+                lineage.end();
+                Self::Fixed(Proof::Token(token))
+            }
+            Kind::Keys(keys) => Self::Fixed(lineage.adopt(Proof::keys(keys), false)),
+            Kind::TokenFile(path, token) => {
+                lineage.end();
+                Self::TokenFile(TokenFile::follow(path, token))
+            }
+            Kind::Fetched(source) => {
+                let source = Arc::new(source.connect(metrics)?);
+                let name_of_source = source.to_string();
+                lineage.end();
+                let renewals = metrics.credential(&lineage.name);
+                let lineage = Arc::clone(lineage);
+                let fetch = move || {
+                    let (source, lineage) = (Arc::clone(&source), Arc::clone(&lineage));
+                    async move {
+                        let fresh = source.fetch().await?;
+                        Ok(Fresh { proof: lineage.adopt(fresh.proof, true), ..fresh })
+                    }
+                };
+                Self::Fetched(Cache::start(&name_of_source, fetch, renewals))
+            }
+        })
+    }
+
+    async fn proof(&self) -> Result<Proof, Missing> {
+        match self {
+            Self::Fixed(proof) => Ok(proof.clone()),
+            Self::TokenFile(file) => Ok(Proof::Token(file.current())),
+            Self::Fetched(cache) => cache.proof().await,
+        }
+    }
+
+    async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, Missing> {
+        loop {
+            let proof = self.proof().await?;
+            let Proof::Keys(key) = &proof else { return Ok(proof.into()) };
+            // Before the question, so that no change is missed.
+            let mut changes = key.changes();
+            match key.admit() {
+                Admission::Admitted(pass) => {
+                    let permit = Some(key.permit(pass, sent()));
+                    return Ok(Grant { proof, permit });
+                }
+                Admission::Wait(None) => drop(changes.changed().await),
+                Admission::Wait(Some(moment)) => tokio::select! {
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep_until(moment) => {}
+                },
+                Admission::Open(wait) => {
+                    // A pair that can be fetched anew need not be waited for.
+                    let is_retired = matches!(self, Self::Fetched(cache) if cache.retire(&proof));
+                    if !is_retired {
+                        return Err(Missing::Suspended { code: key.last_code(), wait });
+                    }
+                }
+            }
+        }
+    }
+
+    async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
+        let current = match (self, refused) {
+            (Self::TokenFile(file), Proof::Token(token)) => return Ok(file.newer_than(token).await.is_some()),
+            (Self::Fixed(proof), _) => proof.clone(),
+            _ => match self.proof().await {
+                Ok(proof) => proof,
+                Err(missing @ Missing::Unavailable { .. }) => return Err(missing),
+                Err(_) => return Ok(false),
+            },
+        };
+        Ok(!refused.is_signature() && current != *refused)
+    }
+
+    async fn ready(&self) {
+        if let Self::Fetched(cache) = self {
+            cache.first().await;
+        }
+    }
+}
+
+impl Lineage {
+    /// Ends it: the next credential has nothing to do with the last.
+    fn end(&self) {
+        if let Some(last) = self.last.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            last.hide(&self.name);
+            self.metrics.credential_fuse(&self.name).set(Position::Closed as i64);
+        }
+    }
+
+    /// Makes a credential the identity's current one. A key pair that is in use already keeps its fuse; one that is fetched
+    /// in place of a trusted pair is trusted too, since its source has been shown to give pairs that work.
+    fn adopt(&self, proof: Proof, is_fetched: bool) -> Proof {
+        let (proof, key) = match proof {
+            Proof::Token(_) => (proof, None),
+            Proof::Keys(key) => {
+                let key = self.ring.share(key);
+                (Proof::Keys(Arc::clone(&key)), Some(key))
+            }
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = matches!((&key, &*last), (Some(key), Some(last)) if Arc::ptr_eq(key, last));
+        if !is_same {
+            if let Some(last) = &*last {
+                last.hide(&self.name);
+                self.metrics.credential_fuse(&self.name).set(Position::Closed as i64);
+            }
+            if let Some(key) = &key {
+                if let Some(last) = last.as_ref().filter(|_| is_fetched) {
+                    key.succeed(last);
+                }
+                key.show_as(&self.name, self.metrics.credential_fuse(&self.name));
+            }
+            *last = key;
+        }
+        proof
+    }
+}
+
+#[cfg(test)]
+mod tests;
