@@ -212,7 +212,9 @@ impl Held {
         Ok(match kind {
             Kind::Token(token) => Self::Fixed(Proof::Token(token)),
             Kind::Keys(keys) => Self::Fixed(Proof::Keys(Arc::new(keys))),
-            Kind::TokenFile(path, token) => Self::TokenFile(TokenFile::follow(path, token)),
+            Kind::TokenFile(path, token) => {
+                Self::TokenFile(TokenFile::follow(path, token, metrics.file_reloads("token-file")))
+            }
             Kind::Fetched(source) => {
                 let source = Arc::new(source.connect(metrics)?);
                 let name_of_source = source.to_string();

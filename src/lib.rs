@@ -21,7 +21,7 @@ mod cloud;
 pub mod config;
 mod credentials;
 pub mod emulator;
-mod follow;
+mod file_watcher;
 mod held;
 mod http;
 pub mod log;

@@ -14,10 +14,9 @@ use tokio_rustls::rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::{follow::follow, telemetry::Metrics};
+use crate::{file_watcher, telemetry::Metrics};
 
 /// The files, as the settings name them.
 #[derive(Debug, Clone)]
@@ -97,20 +96,14 @@ impl Tls {
         metrics.tls_not_after.set(loaded.not_after);
         let current = Arc::new(RwLock::new(loaded));
         let held = Arc::clone(&current);
-        let watch = follow(settings.files(), move || match settings.load() {
-            Ok(loaded) => {
-                metrics.tls_not_after.set(loaded.not_after);
-                metrics.tls_reloads.inc();
-                let mut current = held.write().unwrap_or_else(PoisonError::into_inner);
-                if current.certificates != loaded.certificates {
-                    info!(certificate = %settings.certificate.display(), not_after = loaded.not_after, "certificate read again");
-                }
-                *current = loaded;
-            }
-            Err(fault) => {
-                metrics.tls_reload_failures.inc();
-                warn!(%fault, "TLS files can't be used; the old ones serve on");
-            }
+        let reloads = metrics.file_reloads("tls-certificate");
+        let watch = file_watcher::watch(settings.files(), reloads, move || {
+            let loaded = settings.load()?;
+            metrics.tls_not_after.set(loaded.not_after);
+            let mut current = held.write().unwrap_or_else(PoisonError::into_inner);
+            let is_changed = current.certificates != loaded.certificates;
+            *current = loaded;
+            Ok(is_changed)
         });
         Self { current, _watch: watch }
     }

@@ -9,10 +9,9 @@ use std::{
 
 use http::HeaderValue;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
 
 use super::parse_token;
-use crate::follow::follow;
+use crate::{file_watcher, telemetry::FileReloads};
 
 /// A token that follows its file.
 #[derive(Debug)]
@@ -29,10 +28,10 @@ struct File {
 
 impl TokenFile {
     /// Follows a file whose token has been read already. Needs a runtime.
-    pub(crate) fn follow(path: PathBuf, token: HeaderValue) -> Self {
+    pub(crate) fn follow(path: PathBuf, token: HeaderValue, reloads: FileReloads) -> Self {
         let file = Arc::new(File { path, token: Mutex::new(token) });
         let followed = Arc::clone(&file);
-        let watch = follow(vec![file.path.clone()], move || followed.reload());
+        let watch = file_watcher::watch(vec![file.path.clone()], reloads, move || followed.reload());
         Self { file, _watch: watch }
     }
 
@@ -51,17 +50,12 @@ impl TokenFile {
 }
 
 impl File {
-    fn reload(&self) {
-        match read(&self.path) {
-            Ok(token) => {
-                let mut current = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-                if *current != token {
-                    *current = token;
-                    info!(path = %self.path.display(), "token read again");
-                }
-            }
-            Err(fault) => warn!(path = %self.path.display(), %fault, "token file can't be used; the old token stays"),
-        }
+    fn reload(&self) -> Result<bool, String> {
+        let token = read(&self.path)?;
+        let mut current = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_changed = *current != token;
+        *current = token;
+        Ok(is_changed)
     }
 }
 
@@ -78,7 +72,11 @@ pub(crate) fn read(path: &Path) -> Result<HeaderValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::follow::LOOK_EVERY;
+    use crate::{file_watcher::LOOK_EVERY, telemetry::Metrics};
+
+    fn reloads() -> FileReloads {
+        Metrics::default().file_reloads("token-file")
+    }
 
     fn token(text: &str) -> HeaderValue {
         parse_token(text).unwrap()
@@ -89,7 +87,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "one\n").unwrap();
-        let file = TokenFile::follow(path.clone(), read(&path).unwrap());
+        let file = TokenFile::follow(path.clone(), read(&path).unwrap(), reloads());
         assert_eq!(file.current(), token("one"));
         // As Kubernetes does it: a new file in the old one's place.
         fs::write(folder.path().join("next"), "second\n").unwrap();
@@ -107,7 +105,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "one").unwrap();
-        let file = TokenFile::follow(path.clone(), read(&path).unwrap());
+        let file = TokenFile::follow(path.clone(), read(&path).unwrap(), reloads());
         assert_eq!(file.newer_than(&token("one")).await, None);
         fs::write(&path, "two").unwrap();
         assert_eq!(file.newer_than(&token("one")).await, Some(token("two")));
@@ -118,7 +116,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "one").unwrap();
-        let file = TokenFile::follow(path.clone(), read(&path).unwrap());
+        let file = TokenFile::follow(path.clone(), read(&path).unwrap(), reloads());
         fs::write(&path, "").unwrap();
         assert_eq!(file.newer_than(&token("one")).await, None);
         fs::remove_file(&path).unwrap();
