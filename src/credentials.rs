@@ -2,6 +2,7 @@
 //! or where to fetch them. It decides nothing about who may call.
 
 mod cache;
+mod held;
 mod keys;
 mod project;
 mod signer;
@@ -18,8 +19,8 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use self::{cache::Cache, token_file::TokenFile};
 pub(crate) use self::{
+    held::Held,
     keys::Keys,
     project::{Project, Settings as ProjectSettings},
     signer::Wire,
@@ -121,20 +122,9 @@ pub(crate) enum Credentials {
     /// Each caller brings a token.
     Passthrough,
     /// The gateway's own, for every project.
-    One(Held),
+    One(Arc<Held>),
     /// The gateway's own, by project.
-    Identities(HashMap<String, Held>),
-}
-
-/// A credential that the gateway holds.
-#[derive(Debug)]
-pub(crate) enum Held {
-    /// One that stays as it is.
-    Fixed(Proof),
-    /// One token, kept in a file that may change.
-    TokenFile(TokenFile),
-    /// One that ends and is fetched anew.
-    Fetched(Cache),
+    Identities(HashMap<String, Arc<Held>>),
 }
 
 impl Credentials {
@@ -146,11 +136,11 @@ impl Credentials {
     pub(crate) fn start(settings: Settings, metrics: &Arc<Metrics>) -> Result<Self, String> {
         Ok(match settings {
             Settings::Passthrough => Self::Passthrough,
-            Settings::One(kind) => Self::One(Held::start(kind, "default", metrics)?),
+            Settings::One(kind) => Self::One(Arc::new(Held::start(kind, "default", metrics)?)),
             Settings::Identities(kinds) => {
                 let start = |(project, kind): (String, Kind)| {
                     let held = Held::start(kind, &project, metrics)?;
-                    Ok((project, held))
+                    Ok((project, Arc::new(held)))
                 };
                 Self::Identities(kinds.into_iter().map(start).collect::<Result<_, String>>()?)
             }
@@ -196,62 +186,13 @@ impl Credentials {
         }
     }
 
-    fn held(&self, project: Option<&str>) -> Result<Option<&Held>, Missing> {
+    fn held(&self, project: Option<&str>) -> Result<Option<&Arc<Held>>, Missing> {
         match self {
             Self::Passthrough => Ok(None),
             Self::One(held) => Ok(Some(held)),
             Self::Identities(identities) => {
                 project.and_then(|project| identities.get(project)).map(Some).ok_or(Missing::Identity)
             }
-        }
-    }
-}
-
-impl Held {
-    fn start(kind: Kind, name: &str, metrics: &Arc<Metrics>) -> Result<Self, String> {
-        Ok(match kind {
-            Kind::Token(token) => Self::Fixed(Proof::Token(token)),
-            Kind::Keys(keys) => Self::Fixed(Proof::Keys(Arc::new(keys))),
-            Kind::TokenFile(path, token) => {
-                Self::TokenFile(TokenFile::follow(path, token, metrics.file_reloads("token-file")))
-            }
-            Kind::Fetched(source) => {
-                let source = Arc::new(source.connect(metrics)?);
-                let name_of_source = source.to_string();
-                let fetch = move || {
-                    let source = Arc::clone(&source);
-                    async move { source.fetch().await }
-                };
-                Self::Fetched(Cache::start(name_of_source, fetch, metrics.credential(name)))
-            }
-        })
-    }
-
-    async fn proof(&self) -> Result<Proof, Missing> {
-        match self {
-            Self::Fixed(proof) => Ok(proof.clone()),
-            Self::TokenFile(file) => Ok(Proof::Token(file.current())),
-            Self::Fetched(cache) => cache.proof().await,
-        }
-    }
-
-    async fn replacement(&self, refused: &Proof) -> Option<Proof> {
-        match (self, refused) {
-            (Self::TokenFile(file), Proof::Token(token)) => file.newer_than(token).await.map(Proof::Token),
-            (Self::Fetched(cache), _) => {
-                cache.retire(refused);
-                if refused.is_signature() {
-                    return None;
-                }
-                cache.proof().await.ok().filter(|proof| proof != refused)
-            }
-            _ => None,
-        }
-    }
-
-    async fn ready(&self) {
-        if let Self::Fetched(cache) = self {
-            cache.first().await;
         }
     }
 }
