@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -38,6 +38,7 @@ struct Fingerprint {
     length: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    is_pipe: bool,
 }
 
 /// Fingerprints of all files of a watcher; `None` for a file that can't be looked at.
@@ -80,7 +81,9 @@ async fn run(paths: Arc<[PathBuf]>, reloads: FileReloads, reload: Arc<dyn Fn() -
         let looked = Arc::clone(&paths);
         let look = move || looked.iter().map(|path| Fingerprint::of(path)).collect::<Look>();
         let Ok(look) = tokio::task::spawn_blocking(look).await else { continue };
-        if !schedule.is_due(&look, is_forced) {
+        // A pipe, as of a shell's process substitution, gives its content once; reading it again could block for ever.
+        let has_pipe = look.iter().flatten().any(|file| file.is_pipe);
+        if has_pipe || !schedule.is_due(&look, is_forced) {
             continue;
         }
         let reload = Arc::clone(&reload);
@@ -120,7 +123,7 @@ async fn hung_up(hangup: &mut Option<Signal>) {
         None => None,
     };
     if received.is_none() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -175,6 +178,7 @@ impl Fingerprint {
             length: data.len(),
             modified: (data.mtime(), data.mtime_nsec()),
             changed: (data.ctime(), data.ctime_nsec()),
+            is_pipe: data.file_type().is_fifo(),
         })
     }
 }

@@ -187,8 +187,17 @@ async fn a_panic_in_a_load_is_a_failure_and_not_the_end() {
     assert_eq!(file.failing(), "0");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pipe_is_not_read_again() {
+    let file = Watched::start("one", |_| Ok(()));
+    fs::remove_file(file.path()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(file.path()).status().unwrap().success());
+    file.looks(20).await;
+    assert_eq!((file.attempts(), file.failing().as_str()), (0, "0"));
+}
+
 fn look(version: u64) -> Look {
-    vec![Some(Fingerprint { device: 0, inode: version, length: 0, modified: (0, 0), changed: (0, 0) })]
+    vec![Some(Fingerprint { device: 0, inode: version, length: 0, modified: (0, 0), changed: (0, 0), is_pipe: false })]
 }
 
 #[test]
