@@ -2,16 +2,15 @@
 //! or where to fetch them. It decides nothing about who may call.
 
 mod cache;
+mod file;
 mod held;
 mod keys;
 mod project;
 mod signer;
 mod source;
-mod token_file;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,12 +19,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 pub(crate) use self::{
+    file::CredentialFile,
     held::Held,
     keys::Keys,
     project::{Project, Settings as ProjectSettings},
     signer::Wire,
     source::{IdToken, Login, Source, Workload},
-    token_file::read as read_token,
 };
 use crate::{call::Call, http as exchange, telemetry::Metrics};
 
@@ -61,8 +60,8 @@ pub(crate) enum Settings {
 pub(crate) enum Kind {
     /// One token.
     Token(HeaderValue),
-    /// One token, as it was in a file that may change.
-    TokenFile(PathBuf, HeaderValue),
+    /// Any other kind, made of a file that may change.
+    File(CredentialFile),
     /// An access key pair.
     Keys(Keys),
     /// What is fetched, and fetched again in time.
@@ -136,11 +135,11 @@ impl Credentials {
     pub(crate) fn start(settings: Settings, metrics: &Arc<Metrics>) -> Result<Self, String> {
         Ok(match settings {
             Settings::Passthrough => Self::Passthrough,
-            Settings::One(kind) => Self::One(Arc::new(Held::start(kind, "default", metrics)?)),
+            Settings::One(kind) => Self::One(Held::start(kind, "default", metrics)?),
             Settings::Identities(kinds) => {
                 let start = |(project, kind): (String, Kind)| {
                     let held = Held::start(kind, &project, metrics)?;
-                    Ok((project, Arc::new(held)))
+                    Ok((project, held))
                 };
                 Self::Identities(kinds.into_iter().map(start).collect::<Result<_, String>>()?)
             }

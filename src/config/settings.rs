@@ -74,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
     set("user-name", "NAME", None, "The IAM user, for credentials = password"),
     set("account-name", "NAME", None, "The account that the user belongs to (IAM calls it a domain)"),
     secret("password", "The user's password; never a flag"),
-    set("password-file", "PATH", None, "A file with the password"),
+    set("password-file", "PATH", None, "A file with the password; read again when it changes"),
     set(
         "project-name",
         "NAME",
@@ -83,7 +83,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     set("access-key-id", "ID", None, "The access key, for credentials = aksk"),
     secret("secret-access-key", "Its secret; never a flag"),
-    set("secret-access-key-file", "PATH", None, "A file with the secret"),
+    set("secret-access-key-file", "PATH", None, "A file with the secret; read again when it changes"),
     secret("security-token", "For a temporary key pair; never a flag"),
     set("iam-endpoint", "URL", None, "Base URL of IAM; region gives its usual host name"),
     set("sts-endpoint", "URL", None, "Base URL of STS; region gives its usual host name"),

@@ -1,11 +1,11 @@
 //! One credential that the gateway holds: a token, keys, or a source to fetch them from. It can be replaced while calls
 //! use it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
-use super::{Kind, Missing, Proof, cache::Cache, token_file::TokenFile};
+use super::{Kind, Missing, Proof, cache::Cache, file::FollowedFile};
 use crate::telemetry::Metrics;
 
 /// A credential that the gateway holds.
@@ -15,6 +15,8 @@ pub(crate) struct Held {
     name: String,
     metrics: Arc<Metrics>,
     active: watch::Sender<Arc<Active>>,
+    /// The file that it comes from.
+    file: Option<FollowedFile>,
 }
 
 /// The credential in use, with the state that ends with it.
@@ -22,8 +24,6 @@ pub(crate) struct Held {
 enum Active {
     /// One that stays as it is.
     Fixed(Proof),
-    /// One token, kept in a file that may change.
-    TokenFile(TokenFile),
     /// One that ends and is fetched anew.
     Fetched(Cache),
 }
@@ -34,9 +34,25 @@ impl Held {
     /// # Errors
     ///
     /// A client for a source can't be set up.
-    pub(crate) fn start(kind: Kind, name: &str, metrics: &Arc<Metrics>) -> Result<Self, String> {
+    pub(crate) fn start(kind: Kind, name: &str, metrics: &Arc<Metrics>) -> Result<Arc<Self>, String> {
+        let (kind, file) = match kind {
+            Kind::File(file) => (file.kind()?, Some(file)),
+            kind => (kind, None),
+        };
         let active = Active::start(kind, name, metrics)?;
-        Ok(Self { name: name.to_owned(), metrics: Arc::clone(metrics), active: watch::Sender::new(Arc::new(active)) })
+        Ok(Arc::new_cyclic(|held: &Weak<Self>| {
+            let file = file.map(|file| {
+                let held = Weak::clone(held);
+                let reloads = metrics.file_reloads(file.setting());
+                file.follow(reloads, move |kind| held.upgrade().map_or(Ok(()), |held| held.replace(kind)))
+            });
+            Self {
+                name: name.to_owned(),
+                metrics: Arc::clone(metrics),
+                active: watch::Sender::new(Arc::new(active)),
+                file,
+            }
+        }))
     }
 
     /// Puts another credential in its place, as when the files that held it have changed. Calls that wait for the old one
@@ -45,7 +61,6 @@ impl Held {
     /// # Errors
     ///
     /// A client for a source can't be set up; the old credential stays.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called once the files of secrets are followed"))]
     pub(crate) fn replace(&self, kind: Kind) -> Result<(), String> {
         let active = Active::start(kind, &self.name, &self.metrics)?;
         self.active.send_replace(Arc::new(active));
@@ -71,6 +86,9 @@ impl Held {
 
     /// Another in place of one that the cloud refused, if there is one by now.
     pub(crate) async fn replacement(&self, refused: &Proof) -> Option<Proof> {
+        if let Some(file) = self.file.as_ref().filter(|_| !refused.is_signature()) {
+            file.reload_now().await;
+        }
         let current = Arc::clone(&self.active.borrow());
         current.replacement(refused).await
     }
@@ -93,9 +111,7 @@ impl Active {
         Ok(match kind {
             Kind::Token(token) => Self::Fixed(Proof::Token(token)),
             Kind::Keys(keys) => Self::Fixed(Proof::Keys(Arc::new(keys))),
-            Kind::TokenFile(path, token) => {
-                Self::TokenFile(TokenFile::follow(path, token, metrics.file_reloads("token-file")))
-            }
+            Kind::File(file) => Self::start(file.kind()?, name, metrics)?,
             Kind::Fetched(source) => {
                 let source = Arc::new(source.connect(metrics)?);
                 let name_of_source = source.to_string();
@@ -111,7 +127,6 @@ impl Active {
     async fn proof(&self) -> Result<Proof, Missing> {
         match self {
             Self::Fixed(proof) => Ok(proof.clone()),
-            Self::TokenFile(file) => Ok(Proof::Token(file.current())),
             Self::Fetched(cache) => cache.proof().await,
         }
     }
@@ -119,7 +134,6 @@ impl Active {
     async fn replacement(&self, refused: &Proof) -> Option<Proof> {
         match (self, refused) {
             (Self::Fixed(proof), _) if !refused.is_signature() => Some(proof.clone()).filter(|proof| proof != refused),
-            (Self::TokenFile(file), Proof::Token(token)) => file.newer_than(token).await.map(Proof::Token),
             (Self::Fetched(cache), _) => {
                 cache.retire(refused);
                 if refused.is_signature() {

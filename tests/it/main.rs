@@ -11,6 +11,7 @@ mod canary;
 mod catalogue;
 mod cli;
 mod connections;
+mod credential_files;
 mod credentials;
 mod deadline;
 mod discovery;
