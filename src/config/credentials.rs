@@ -104,12 +104,12 @@ fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<
     let sts = endpoint(read, "sts-endpoint", "HUAWEICLOUD_SDK_STS_ENDPOINT", region::sts(region.as_deref()));
     let metadata = read.text("metadata-endpoint").unwrap_or_default();
     let metadata = read.check("metadata-endpoint", base_url(&metadata));
-    let at = |base| upstream.map(|upstream| http::Settings { base, identity: None, ..upstream.clone() });
+    let at = |base| upstream.map(|upstream| http::Settings { base, shows_identity: false, ..upstream.clone() });
     let near = |base| {
         let connect_timeout = Duration::from_secs(3);
         upstream.map(|upstream| http::Settings {
             base,
-            identity: None,
+            shows_identity: false,
             proxy: None,
             connect_timeout,
             ..upstream.clone()

@@ -1,6 +1,6 @@
 //! Reads values out of the sources, and collects what is wrong with them.
 
-use std::{collections::BTreeMap, fmt::Display, fs, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use super::{Given, SETTINGS, Setting, Source, Sources};
 
@@ -130,12 +130,6 @@ impl<'a> Reader<'a> {
     /// Notes what was decided for whoever left it open.
     pub(super) fn note(&mut self, text: String) {
         self.notes.push(text);
-    }
-
-    /// The content of the file that a setting names.
-    pub(super) fn file(&mut self, key: &'static str) -> Option<Vec<u8>> {
-        let path = self.text(key)?;
-        self.check(key, fs::read(path).map_err(|fault| format!("can't be read: {fault}")))
     }
 
     /// Every setting with what was given for it, all notes, and all faults.

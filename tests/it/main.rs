@@ -28,5 +28,6 @@ mod retry;
 mod support;
 mod tls;
 mod turns;
+mod upstream_files;
 mod upstream_tls;
 mod workers;
