@@ -239,8 +239,13 @@ fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<http::TlsFiles>> {
 fn tls(read: &mut Reader<'_>, listen: Option<&Address>) -> Option<(tls::Settings, tls::Loaded)> {
     let path = |read: &Reader<'_>, key| read.text(key).map(PathBuf::from);
     let client_ca = path(read, "tls-client-ca");
+    let client_crl = path(read, "tls-client-crl");
+    if client_crl.is_some() && client_ca.is_none() {
+        read.fault("tls-client-crl", "needs tls-client-ca");
+        return None;
+    }
     let settings = match (path(read, "tls-certificate"), path(read, "tls-key")) {
-        (Some(certificate), Some(key)) => tls::Settings { certificate, key, client_ca },
+        (Some(certificate), Some(key)) => tls::Settings { certificate, key, client_ca, client_crl },
         (Some(_), None) => {
             read.fault("tls-certificate", "needs tls-key");
             return None;

@@ -117,6 +117,8 @@ pub(crate) struct Metrics {
     pub(crate) tls_handshakes_failed: Counter,
     /// When the gateway's certificate ends, in seconds since 1970; 0 without TLS.
     pub(crate) tls_not_after: Gauge,
+    /// The earliest time at which the CA of a loaded revocation list issues its next one, in seconds since 1970; 0 without lists.
+    pub(crate) tls_crl_next_update: Gauge,
     file_reloads: Family<FileReloadLabels, Counter>,
     files_failing: Family<FileLabels, Gauge>,
     /// Audit lines that could not be written where they belong.
@@ -143,6 +145,7 @@ impl Default for Metrics {
             expiries: Family::default(),
             tls_handshakes_failed: Counter::default(),
             tls_not_after: Gauge::default(),
+            tls_crl_next_update: Gauge::default(),
             file_reloads: Family::default(),
             files_failing: Family::default(),
             audit_lines_not_written: Counter::default(),
@@ -207,6 +210,12 @@ impl Metrics {
             "When the certificate of the gRPC port ends, since 1970; 0 without TLS",
             Unit::Seconds,
             self.tls_not_after.clone(),
+        );
+        registry.register_with_unit(
+            "apig_gateway_tls_client_crl_next_update",
+            "When the first of the loaded revocation lists is due to be replaced, since 1970; 0 without lists",
+            Unit::Seconds,
+            self.tls_crl_next_update.clone(),
         );
         registry.register(
             "apig_gateway_file_reloads",

@@ -51,7 +51,13 @@ pub const SETTINGS: &[Setting] = &[
         "tls-client-ca",
         "PATH",
         None,
-        "PEM certificates of the CAs whose certificates callers must bring (mutual TLS)",
+        "PEM certificates of the CAs whose certificates callers must bring (mutual TLS); read again when it changes",
+    ),
+    set(
+        "tls-client-crl",
+        "PATH",
+        None,
+        "PEM revocation lists for callers' certificates, one of each CA of tls-client-ca; read again when it changes",
     ),
     set(
         "admin-listen",

@@ -25,6 +25,7 @@ mod metadata;
 mod outage;
 mod policy;
 mod retry;
+mod revocation;
 mod support;
 mod tls;
 mod turns;
