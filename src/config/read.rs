@@ -170,6 +170,7 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
     for (key, value) in table {
         if TABLES.contains(&key.as_str()) {
             match as_tables(value) {
+                Some(list) if list.is_empty() => faults.push(format!("{key} (file) {}", empty_list(&key))),
                 Some(list) => drop(tables.insert(key, list)),
                 None => faults.push(format!("{key} (file) must be a list of tables: [[{key}]]")),
             }
@@ -190,6 +191,16 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
         };
     }
     (values, tables)
+}
+
+/// Why an empty list is refused: without rules everything is allowed, and an empty list looks like the opposite.
+fn empty_list(key: &str) -> &'static str {
+    if key == "policy" {
+        "must not be empty: remove it, or write a rule with identity = \"anyone\", to allow every call; to allow fewer, write \
+         [[policy]] rules"
+    } else {
+        "must not be empty: remove it, or write [[identities]] tables"
+    }
 }
 
 fn as_tables(value: toml::Value) -> Option<Vec<toml::Table>> {

@@ -138,3 +138,33 @@ fn every_default_is_a_value_that_the_setting_takes() {
         SETTINGS.iter().filter_map(|setting| Some((setting.key, setting.default?))).chain([UPSTREAM]).collect();
     assert_eq!(faults(&flags, &[], None), Vec::<String>::new());
 }
+
+#[test]
+fn an_empty_list_never_means_all() {
+    for key in ["policy", "identities"] {
+        let found = faults(&[UPSTREAM], &[], Some(&format!("{key} = []\n")));
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{key} (file) must not be empty: ")), "{found:?}");
+        assert!(faults(&[UPSTREAM], &[], Some(&format!("{key} = 'none'\n")))[0].contains("must be a list of tables"));
+    }
+    for key in ["methods", "projects", "certificates", "domains"] {
+        for list in ["[]", "['']", "'all'", "[[]]"] {
+            let found = faults(&[UPSTREAM], &[], Some(&format!("[[policy]]\nidentity = 'anyone'\n{key} = {list}\n")));
+            assert!(
+                found.len() == 1 && found[0].contains(&format!("rule 1: {key} must be a list")),
+                "{list}: {found:?}"
+            );
+        }
+    }
+    // An empty rule is no rule for everyone, and an empty setting is not one that was left out.
+    assert!(faults(&[UPSTREAM], &[], Some("[[policy]]\n"))[0].contains("needs an identity"));
+    for key in [
+        "upstream-ca",
+        "upstream-client-certificate",
+        "tls-certificate",
+        "tls-client-ca",
+        "tls-client-crl",
+        "admin-listen",
+    ] {
+        assert!(!faults(&[UPSTREAM, (key, "")], &[], None).is_empty(), "{key}");
+    }
+}

@@ -117,3 +117,15 @@ async fn a_gateway_that_would_sign_for_strangers_does_not_start() {
     let serve = ["serve", "--upstream", "http://127.0.0.1:9", "--credentials", "token", "--listen", "0.0.0.0:0"];
     assert_eq!(Program::run(&serve, &token).await.code, Some(2));
 }
+
+#[tokio::test]
+async fn an_empty_list_of_rules_is_refused_and_not_taken_for_all() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "policy = []\n").unwrap();
+    let config = ["--upstream", "http://127.0.0.1:9", "--config", file.path().to_str().unwrap()];
+    for command in ["check", "serve"] {
+        let ended = Program::run(&[&[command][..], &config].concat(), &[]).await;
+        assert_eq!(ended.code, Some(2), "{command}: {}", ended.err);
+        assert!(ended.err.contains("policy (file) must not be empty"), "{command}: {}", ended.err);
+    }
+}
