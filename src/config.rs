@@ -2,6 +2,7 @@
 //! opens no socket, and its faults name keys, never values.
 
 mod credentials;
+mod plaintext;
 mod read;
 mod region;
 mod settings;
@@ -104,6 +105,7 @@ impl Config {
         let mut read = Reader::new(sources);
         let family = read.one_of("api-family", &["apic", "apigw"]).unwrap_or("apic");
         let base = upstream(&mut read, family);
+        read.is_on("allow-plaintext-upstream");
         let tls = upstream_tls(&mut read);
         let upstream = base.map(|base| http::Settings {
             base,
@@ -114,6 +116,8 @@ impl Config {
             idle_timeout: read.duration("upstream-idle-timeout"),
         });
         if let Some(upstream) = &upstream {
+            let key = if read.text("upstream").is_some() { "upstream" } else { "region" };
+            plaintext::check(&mut read, key, &upstream.base, upstream.proxy.as_ref());
             if let Some(Err((key, fault))) = tls.as_ref().map(|_| upstream.check()) {
                 read.fault(key, fault);
             }

@@ -6,7 +6,7 @@ mod auto;
 use std::{path::PathBuf, time::Duration};
 
 use self::auto::auto;
-use super::{base_url, read::Reader, region};
+use super::{base_url, plaintext, read::Reader, region};
 use crate::{
     credentials::{
         CredentialFile, IdToken, Keys, Kind, Login, ProjectSettings, Scope, Settings, Source, Workload, parse_token,
@@ -49,6 +49,7 @@ struct Services {
     /// On a link of their own: no proxy.
     metadata: http::Settings,
     region: Option<String>,
+    allows_plaintext: bool,
 }
 
 pub(super) fn read(
@@ -104,6 +105,16 @@ fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<
     let sts = endpoint(read, "sts-endpoint", "HUAWEICLOUD_SDK_STS_ENDPOINT", region::sts(region.as_deref()));
     let metadata = read.text("metadata-endpoint").unwrap_or_default();
     let metadata = read.check("metadata-endpoint", base_url(&metadata));
+    let proxy = upstream.and_then(|upstream| upstream.proxy.as_ref());
+    for (key, url) in [("iam-endpoint", &iam), ("sts-endpoint", &sts)] {
+        if let Some(url) = url {
+            plaintext::check(read, key, url, proxy);
+        }
+    }
+    if let Some(url) = &metadata {
+        plaintext::check_near(read, "metadata-endpoint", url);
+    }
+    let allows_plaintext = plaintext::is_allowed(read);
     let at = |base| upstream.map(|upstream| http::Settings { base, shows_identity: false, ..upstream.clone() });
     let near = |base| {
         let connect_timeout = Duration::from_secs(3);
@@ -115,7 +126,7 @@ fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<
             ..upstream.clone()
         })
     };
-    Some(Services { iam: at(iam?)?, sts: at(sts?)?, metadata: near(metadata?)?, region })
+    Some(Services { iam: at(iam?)?, sts: at(sts?)?, metadata: near(metadata?)?, region, allows_plaintext })
 }
 
 /// The credential of one identity, of any kind but `auto`.
@@ -309,6 +320,9 @@ fn container(
     let (Some(uri), Some(token_file)) = (foreign(CONTAINER_URI), foreign(CONTAINER_TOKEN)) else { return Ok(None) };
     let (uri, query) = uri.split_once('?').unwrap_or((&uri, ""));
     let base = base_url(uri).map_err(|what| ("credentials", format!("is container, but {CONTAINER_URI} {what}")))?;
+    if !services.allows_plaintext {
+        plaintext::near(&base).map_err(|what| ("credentials", format!("is container, but {CONTAINER_URI} {what}")))?;
+    }
     let at = http::Settings { base, ..services.metadata.clone() };
     Ok(Some(Source::Container { at, query: query.to_owned(), token_file: token_file.into() }))
 }

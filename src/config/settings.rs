@@ -160,6 +160,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     set("upstream-client-key", "PATH", None, "Its private key, PEM; read again when it changes"),
     set("upstream-proxy", "URL", None, "HTTP proxy towards the cloud; the environment's proxies are never used"),
+    set(
+        "allow-plaintext-upstream",
+        "BOOL",
+        Some("false"),
+        "Send tokens and signatures to other hosts over http://, where others can read them",
+    ),
     set("drain-delay", "DURATION", Some("0s"), "After SIGTERM, how long new connections are still accepted"),
     set("drain-timeout", "DURATION", Some("25s"), "How long calls in progress may take to end after that"),
     set(

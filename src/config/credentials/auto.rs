@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{Fault, Services, base_url, container, workload};
+use super::{Fault, Services, base_url, container, plaintext, workload};
 use crate::{
     credentials::{CredentialFile, IdToken, Keys, Kind, Source},
     http,
@@ -38,7 +38,7 @@ pub(super) fn auto(services: &Services, foreign: &dyn Fn(&str) -> Option<String>
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let text: Secret = Secret::new(text);
-                let make = Profile { iam: services.iam.clone() };
+                let make = Profile { iam: services.iam.clone(), allows_plaintext: services.allows_plaintext };
                 if make.credential(text.expose()).map_err(fault)?.is_some() {
                     let make = move |text: &str| {
                         make.credential(text)?.ok_or_else(|| "holds neither keys nor an identity provider".to_owned())
@@ -65,6 +65,7 @@ pub(super) fn auto(services: &Services, foreign: &dyn Fn(&str) -> Option<String>
 /// How a profile file becomes a credential.
 struct Profile {
     iam: http::Settings,
+    allows_plaintext: bool,
 }
 
 impl Profile {
@@ -74,6 +75,10 @@ impl Profile {
         let mut iam = self.iam.clone();
         if let Some(endpoint) = value_in(&profile, "iam_endpoint") {
             let base = base_url(&endpoint).map_err(|what| format!("has an iam_endpoint that {what}"))?;
+            if !self.allows_plaintext {
+                plaintext::encrypted(&base, iam.proxy.as_ref())
+                    .map_err(|what| format!("has an iam_endpoint that {what}"))?;
+            }
             iam.base = base;
         }
         sdk(&iam, &|name| value_in(&profile, name)).map_err(Into::into)
