@@ -77,6 +77,7 @@ impl TlsFiles {
         // Locked over both, so that no change of the files falls between them.
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = Arc::new(Pool::new(settings, &current.material)?);
+        current.pools.retain(|pool| pool.strong_count() > 0);
         current.pools.push(Arc::downgrade(&pool));
         Ok(pool)
     }
@@ -98,7 +99,6 @@ impl TlsFiles {
         for (pool, client) in clients.collect::<Result<Vec<_>, Fault>>().map_err(|fault| text(vec![fault]))? {
             pool.replace(client);
         }
-        current.pools.retain(|pool| pool.strong_count() > 0);
         current.material = material;
         Ok(true)
     }
