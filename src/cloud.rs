@@ -33,7 +33,7 @@ pub(crate) use self::{
 };
 use crate::{
     call::Call,
-    credentials::{Credentials, Project, Proof, Wire},
+    credentials::{Credentials, Project, Proof, Verdict, Wire},
     http::{Answer, Failure, Upstream},
     telemetry::Metrics,
 };
@@ -113,13 +113,18 @@ impl Client {
         self.project.is_some()
     }
 
+    /// The project that requests without one act on, if it is known already.
+    pub(crate) fn known_default_project(&self) -> Option<Arc<str>> {
+        self.project.known()
+    }
+
     /// The project that requests without one act on.
     ///
     /// # Errors
     ///
     /// Those of a missing credential: IAM may have to be asked.
-    pub(crate) async fn default_project(&self, call: &Call) -> Result<Option<Arc<str>>, Error> {
-        self.project.id(&self.credentials, call).await.map_err(Error::Unauthorized)
+    pub(crate) async fn default_project(&self) -> Result<Option<Arc<str>>, Error> {
+        self.project.id().await.map_err(Error::Unauthorized)
     }
 
     /// Performs one operation. Dropping the future gives the request up, and its connection with it.
@@ -156,22 +161,31 @@ impl Client {
     /// early when permissions change) earns one more exchange.
     async fn attempt<O: Operation>(&self, form: &rest::Form, call: &Call) -> Result<Done<O::Response>, Error> {
         let project = form.project();
-        let mut proof = self.credentials.proof(call, project).await.map_err(Error::Unauthorized)?;
-        let mut fresh = false;
+        let mut is_repeat = false;
         loop {
-            let result = self.exchange::<O>(form, &proof, call).await;
+            let grant = self.credentials.grant(call, project).await.map_err(Error::Unauthorized)?;
+            let result = self.exchange::<O>(form, grant.proof(), call).await;
+            let verdict = verdict(&result);
+            if verdict == Verdict::Refused {
+                // Before calls that wait for the same key pair hear of it.
+                self.credentials.retire(grant.proof(), project);
+            }
+            let code = match &result {
+                Err(Error::Refused(refusal)) => refusal.code.as_deref(),
+                Ok(_) | Err(_) => None,
+            };
+            let proof = grant.settle(verdict, code);
             let Err(Error::Refused(refusal)) = result else { return result };
             if refusal.processed() != Processed::Unknown {
                 call.progress.settled();
             }
-            if refusal.kind() != Kind::Unauthenticated {
+            if verdict != Verdict::Refused {
                 return Err(Error::Refused(refusal));
             }
-            match self.credentials.replacement(&proof, project).await {
-                Some(newer) if !fresh => proof = newer,
-                _ => return Err(self.blame(refusal, &proof)),
+            if is_repeat || !self.credentials.is_replaced(&proof, project).await.map_err(Error::Unauthorized)? {
+                return Err(self.blame(refusal, &proof));
             }
-            fresh = true;
+            is_repeat = true;
         }
     }
 
@@ -235,6 +249,21 @@ impl Client {
         let skew = date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
         warn!(code = refusal.code, message = refusal.message, ?skew, "the cloud refuses the gateway's credentials");
         Error::CredentialsRefused(refusal, skew)
+    }
+}
+
+/// What an answer says of the credential that the request was authorized by.
+fn verdict<T>(result: &Result<T, Error>) -> Verdict {
+    match result {
+        Ok(_) => Verdict::Accepted,
+        Err(Error::Refused(refusal)) => match (refusal.kind(), refusal.plane()) {
+            (Kind::Unauthenticated, _) => Verdict::Refused,
+            // The front gateway lets nobody through to the service whom it has not authenticated.
+            (_, Some(Plane::Service)) if refusal.status < 500 => Verdict::Accepted,
+            _ => Verdict::Unproven,
+        },
+        Err(Error::ConnectionLost(_) | Error::Garbled(_)) => Verdict::Lost,
+        Err(_) => Verdict::Unproven,
     }
 }
 

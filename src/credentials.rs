@@ -3,11 +3,14 @@
 
 mod cache;
 mod file;
+mod fuse;
 mod held;
 mod keys;
 mod project;
 mod signer;
+mod signing_key;
 mod source;
+mod supervisor;
 
 use std::{
     collections::HashMap,
@@ -18,8 +21,10 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
+use self::signing_key::{KeyRing, Permit, Sent, SigningKey};
 pub(crate) use self::{
     file::CredentialFile,
+    fuse::Verdict,
     held::Held,
     keys::Keys,
     project::{Project, Settings as ProjectSettings},
@@ -42,6 +47,8 @@ pub(crate) enum Missing {
     Unavailable { cause: String, wait: Duration },
     /// None is given to the gateway as it is configured.
     Refused(String),
+    /// The cloud refused signatures of the key pair in a row, the last with this error code; the next is sent after this.
+    Suspended { code: Option<String>, wait: Duration },
 }
 
 /// Which credentials to use. Files have been read once already.
@@ -91,10 +98,43 @@ pub(crate) enum Proof {
     /// A token in a header.
     Token(HeaderValue),
     /// A signature.
-    Keys(Arc<Keys>),
+    Keys(Arc<SigningKey>),
+}
+
+/// The right to send one request that is authorized by this. The outcome has to be reported.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    proof: Proof,
+    /// Only signatures need one.
+    permit: Option<Permit>,
+}
+
+impl Grant {
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Reports the outcome of the request; `code` is the cloud's error code.
+    pub(crate) fn settle(self, verdict: Verdict, code: Option<&str>) -> Proof {
+        if let Some(permit) = self.permit {
+            permit.settle(verdict, code);
+        }
+        self.proof
+    }
+}
+
+impl From<Proof> for Grant {
+    fn from(proof: Proof) -> Self {
+        Self { proof, permit: None }
+    }
 }
 
 impl Proof {
+    /// A signature with these keys.
+    pub(crate) fn keys(keys: Keys) -> Self {
+        Self::Keys(Arc::new(SigningKey::new(keys)))
+    }
+
     /// Puts it on a request of which everything else is there. A signature has the date of this moment.
     pub(crate) fn authorize(&self, headers: &mut HeaderMap, wire: Wire<'_>, project: Option<&str>, now: SystemTime) {
         match self {
@@ -104,7 +144,7 @@ impl Proof {
                 if let Some(project) = project.and_then(|id| HeaderValue::from_str(id).ok()) {
                     headers.insert(X_PROJECT_ID.clone(), project);
                 }
-                signer::sign(keys, wire, headers, now);
+                signer::sign(keys.keys(), wire, headers, now);
             }
         }
     }
@@ -133,12 +173,13 @@ impl Credentials {
     ///
     /// A client for a source can't be set up.
     pub(crate) fn start(settings: Settings, metrics: &Arc<Metrics>) -> Result<Self, String> {
+        let ring = Arc::new(KeyRing::default());
         Ok(match settings {
             Settings::Passthrough => Self::Passthrough,
-            Settings::One(kind) => Self::One(Held::start(kind, "default", metrics)?),
+            Settings::One(kind) => Self::One(Held::start(kind, "default", &ring, metrics)?),
             Settings::Identities(kinds) => {
                 let start = |(project, kind): (String, Kind)| {
-                    let held = Held::start(kind, &project, metrics)?;
+                    let held = Held::start(kind, &project, &ring, metrics)?;
                     Ok((project, held))
                 };
                 Self::Identities(kinds.into_iter().map(start).collect::<Result<_, String>>()?)
@@ -146,24 +187,54 @@ impl Credentials {
         })
     }
 
-    /// What authorizes a call for this project.
+    /// The authorization of a call's next request for this project. Waits while the key pair may sign one request at a
+    /// time, or a credential is being fetched.
     ///
     /// # Errors
     ///
     /// There is nothing, for one of the reasons of [`Missing`].
-    pub(crate) async fn proof(&self, call: &Call, project: Option<&str>) -> Result<Proof, Missing> {
+    pub(crate) async fn grant(&self, call: &Call, project: Option<&str>) -> Result<Grant, Missing> {
         match self.held(project)? {
-            None => call.token.clone().map(Proof::Token).ok_or(Missing::Token),
-            Some(held) => held.proof().await,
+            None => call.token.clone().map(|token| Proof::Token(token).into()).ok_or(Missing::Token),
+            Some(held) => held.grant(&|| Sent::after(&call.progress)).await,
         }
     }
 
-    /// Another in place of one that the cloud refused, if there is one by now. A signature never earns a repeat: after a
-    /// few that fail in a row the cloud locks the key pair.
-    pub(crate) async fn replacement(&self, refused: &Proof, project: Option<&str>) -> Option<Proof> {
+    /// The authorization of a request of the gateway's own.
+    ///
+    /// # Errors
+    ///
+    /// As of [`grant`](Self::grant).
+    async fn own_grant(&self) -> Result<Grant, Missing> {
+        let held = self.held(None)?.ok_or(Missing::Identity)?;
+        held.grant(&|| Sent::Unknown).await
+    }
+
+    /// Takes a credential that the cloud refused out of use, if it can be fetched anew.
+    pub(crate) fn retire(&self, refused: &Proof, project: Option<&str>) {
+        if let Ok(Some(held)) = self.held(project) {
+            held.retire(refused);
+        }
+    }
+
+    /// Whether there is another in place of one that the cloud refused; waits for a fetch. A signature never earns a repeat:
+    /// after a few that fail in a row the cloud locks the key pair.
+    ///
+    /// # Errors
+    ///
+    /// The refused one has been retired, and another can't be fetched now.
+    pub(crate) async fn is_replaced(&self, refused: &Proof, project: Option<&str>) -> Result<bool, Missing> {
         match self.held(project) {
-            Ok(Some(held)) => held.replacement(refused).await,
-            Ok(None) | Err(_) => None,
+            Ok(Some(held)) => held.is_replaced(refused).await,
+            Ok(None) | Err(_) => Ok(false),
+        }
+    }
+
+    /// Waits until the credential of requests of the gateway's own is another one.
+    async fn replaced(&self) {
+        match self.held(None) {
+            Ok(Some(held)) => held.replaced().await,
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 

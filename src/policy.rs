@@ -1,6 +1,6 @@
 //! Who may do what: the operator's rules, held against one call. It reads no file and asks nobody.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use crate::{cloud::METHODS, peer::Identity};
 
@@ -32,7 +32,7 @@ enum Who {
 }
 
 /// What a call asks for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wanted<'a, D> {
     pub(crate) method: &'a str,
     pub(crate) project: &'a str,
@@ -69,6 +69,36 @@ impl Policy {
         self.0.iter().any(|rule| !matches!(rule.identity, Who::Anyone | Who::Uid(_)))
     }
 
+    /// Holds a call against the rules while its project is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAllowed`]: the rules refuse the call in every project.
+    pub(crate) fn check_without_project<'a>(
+        &self,
+        identity: &Identity,
+        wanted: Wanted<'_, impl Iterator<Item = &'a str>>,
+    ) -> Result<(), NotAllowed> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let left = self.left(identity, &wanted, |_| true)?;
+        // The projects in which all domains so far are allowed; `None`: every project.
+        let mut projects = projects_of(&left);
+        for domain in wanted.domains {
+            let domain = plain(domain);
+            let fits: Vec<&Rule> = left.iter().copied().filter(|rule| rule.allows_domain(&domain)).collect();
+            projects = match (projects, projects_of(&fits)) {
+                (Some(before), Some(these)) => Some(before.intersection(&these).copied().collect()),
+                (before, these) => these.or(before),
+            };
+            if projects.as_ref().is_some_and(BTreeSet::is_empty) {
+                return Err(NotAllowed("domain"));
+            }
+        }
+        Ok(())
+    }
+
     /// Holds a call against the rules. Each domain must be allowed, though not all by the same rule.
     ///
     /// # Errors
@@ -82,6 +112,24 @@ impl Policy {
         if self.is_empty() {
             return Ok(());
         }
+        let left =
+            self.left(identity, &wanted, |rule| any(rule.projects.as_deref(), |project| project == wanted.project))?;
+        for domain in wanted.domains {
+            let domain = plain(domain);
+            if !left.iter().any(|rule| rule.allows_domain(&domain)) {
+                return Err(NotAllowed("domain"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules that allow a call, its domains apart.
+    fn left<D>(
+        &self,
+        identity: &Identity,
+        wanted: &Wanted<'_, D>,
+        fits_project: impl Fn(&Rule) -> bool,
+    ) -> Result<Vec<&Rule>, NotAllowed> {
         let mut left: Vec<&Rule> = self.0.iter().filter(|rule| rule.identity.is(identity)).collect();
         let mut keep = |what, fits: &dyn Fn(&Rule) -> bool| {
             left.retain(|rule| fits(rule));
@@ -89,16 +137,25 @@ impl Policy {
         };
         keep("call", &|_| true)?;
         keep("method", &|rule| any(rule.methods.as_deref(), |method| *method == wanted.method))?;
-        keep("project", &|rule| any(rule.projects.as_deref(), |project| project == wanted.project))?;
+        keep("project", &fits_project)?;
         keep("certificate", &|rule| any(rule.certificates.as_deref(), |id| id == wanted.certificate))?;
-        for domain in wanted.domains {
-            let domain = plain(domain);
-            if !left.iter().any(|rule| any(rule.domains.as_deref(), |suffix| is_within(&domain, suffix))) {
-                return Err(NotAllowed("domain"));
-            }
-        }
-        Ok(())
+        Ok(left)
     }
+}
+
+impl Rule {
+    fn allows_domain(&self, domain: &str) -> bool {
+        any(self.domains.as_deref(), |suffix| is_within(domain, suffix))
+    }
+}
+
+/// The projects that at least one of the rules is for; `None` if that is every project.
+fn projects_of<'a>(rules: &[&'a Rule]) -> Option<BTreeSet<&'a str>> {
+    let mut projects = BTreeSet::new();
+    for rule in rules {
+        projects.extend(rule.projects.as_ref()?.iter().map(String::as_str));
+    }
+    Some(projects)
 }
 
 impl Who {

@@ -1,7 +1,7 @@
 //! The pure parts of a call, for benches, fuzzing and tests: from a message's bytes to the request for the cloud, its
 //! signature, and from an answer of the cloud to what a caller gets. No socket, no clock but for dates in `Retry-After`.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -38,7 +38,7 @@ pub fn request(message: &[u8]) -> Result<(String, Bytes), Status> {
 /// Signs requests with a key pair that is nobody's: path, body and date to the headers that go with them.
 pub fn signer() -> impl Fn(&str, &[u8], SystemTime) -> HeaderMap {
     let keys = Keys::new("NOBODYSKEYIDNOBODYSK", "nobodyssecretnobodyssecretnobodyssecretn", None);
-    let proof = Proof::Keys(Arc::new(keys.expect("an id and a secret")));
+    let proof = Proof::keys(keys.expect("an id and a secret"));
     move |path, body, now| {
         let mut headers = cloud::headers(true);
         let wire = Wire { verb: "POST", authority: "apic.example.com", path, query: "", body };

@@ -182,7 +182,7 @@ impl Server {
         let pool = || Upstream::new(&settings.upstream, Arc::clone(&shared.metrics)).map_err(StartError::Upstream);
         let credentials = Credentials::start(settings.credentials.clone(), &shared.metrics);
         let credentials = Arc::new(credentials.map_err(StartError::Upstream)?);
-        let project = Project::new(&settings.project, &shared.metrics).map_err(StartError::Upstream)?;
+        let project = Project::start(&settings.project, &credentials, &shared.metrics).map_err(StartError::Upstream)?;
         let metrics = Arc::clone(&shared.metrics);
         let cloud = Client::new(pool()?, Arc::clone(&credentials), project, settings.cloud, metrics);
         let health = HealthReporter::new();

@@ -16,7 +16,7 @@ use crate::{
     policy::{NotAllowed, Policy, Wanted},
     status,
     telemetry::Metrics,
-    validate::{Rules, Validate},
+    validate::{Names, Rules, Validate},
 };
 
 /// The service as the cloud's client serves it.
@@ -50,32 +50,34 @@ impl Certificates {
         if violations.total > 0 {
             return Err(status::invalid_request(&violations));
         }
-        let default = if names.project_id.is_empty() {
-            self.cloud.default_project(&call).await.map_err(|error| status::from_cloud(&error, names))?
-        } else {
-            None
-        };
-        if let Some(project) = &default {
-            names.project_id = project;
-        }
-        // Only now: what has not been validated could be a megabyte of anything.
-        tracing::record_all!(Span::current(), project_id = names.project_id, certificate_id = names.certificate_id);
-        if let Some(subject) = &call.subject
-            && O::VERB != Method::GET
-        {
-            let domains = names.domains.iter().map(|entry| entry.domain.clone()).collect();
-            let (project_id, certificate_id) = (names.project_id.to_owned(), names.certificate_id.to_owned());
-            let _ = subject.set(Subject { project_id, certificate_id, domains });
-        }
         let wanted = Wanted {
             method: O::METHOD,
             project: names.project_id,
             certificate: names.certificate_id,
             domains: names.domains.iter().map(|entry| entry.domain.as_str()),
         };
-        if let Err(NotAllowed(what)) = self.policy.check(&call.peer.identity, wanted) {
-            self.metrics.calls_not_allowed.inc();
-            return Err(status::caller_not_allowed(what, O::METHOD));
+        let identity = &call.peer.identity;
+        let default = if names.project_id.is_empty() { self.cloud.known_default_project() } else { None };
+        let default = if names.project_id.is_empty() && default.is_none() {
+            // A caller that may do this in no project has nobody asked for one.
+            if let Err(denied) = self.policy.check_without_project(identity, wanted.clone()) {
+                note::<O>(&call, names);
+                return Err(self.denied::<O>(&denied));
+            }
+            let found = self.cloud.default_project().await;
+            found.map_err(|error| {
+                note::<O>(&call, names);
+                status::from_cloud(&error, names)
+            })?
+        } else {
+            default
+        };
+        if let Some(project) = &default {
+            names.project_id = project;
+        }
+        note::<O>(&call, names);
+        if let Err(denied) = self.policy.check(identity, Wanted { project: names.project_id, ..wanted }) {
+            return Err(self.denied::<O>(&denied));
         }
         let done = self.cloud.call(&request, default.as_deref(), &call).await;
         let done = done.map_err(|error| status::from_cloud(&error, names))?;
@@ -84,6 +86,24 @@ impl Certificates {
             response.metadata_mut().insert("apig-request-id", id);
         }
         Ok(response)
+    }
+
+    fn denied<O: Operation>(&self, NotAllowed(part): &NotAllowed) -> Status {
+        self.metrics.calls_not_allowed.inc();
+        status::caller_not_allowed(part, O::METHOD)
+    }
+}
+
+/// Notes the names of a valid request for the log, and for the audit log if it changes something. Not before: the fields
+/// of other requests could be a megabyte of anything.
+fn note<O: Operation>(call: &Call, names: Names<'_>) {
+    tracing::record_all!(Span::current(), project_id = names.project_id, certificate_id = names.certificate_id);
+    if let Some(subject) = &call.subject
+        && O::VERB != Method::GET
+    {
+        let domains = names.domains.iter().map(|entry| entry.domain.clone()).collect();
+        let (project_id, certificate_id) = (names.project_id.to_owned(), names.certificate_id.to_owned());
+        let _ = subject.set(Subject { project_id, certificate_id, domains });
     }
 }
 

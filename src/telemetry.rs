@@ -71,6 +71,31 @@ struct IdentityLabels {
     identity: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialStateLabels {
+    identity: String,
+    /// `fetching`, `valid`, `failed` or `refused`.
+    state: &'static str,
+}
+
+/// The state of the task that fetches a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CredentialState {
+    /// A fetch is under way.
+    Fetching,
+    /// The last fetch succeeded, and its credential has not ended.
+    Valid,
+    /// The last fetch failed; the next follows after a back-off.
+    Failed,
+    /// The source refused the gateway.
+    Refused,
+}
+
+impl CredentialState {
+    const ALL: [(Self, &str); 4] =
+        [(Self::Fetching, "fetching"), (Self::Valid, "valid"), (Self::Failed, "failed"), (Self::Refused, "refused")];
+}
+
 /// What is counted of one credential that is fetched anew in time.
 #[derive(Debug, Clone)]
 pub(crate) struct Renewals {
@@ -78,6 +103,18 @@ pub(crate) struct Renewals {
     pub(crate) failed: Counter,
     /// When what was fetched last ends, in seconds since 1970.
     pub(crate) expiry: Gauge,
+    /// Panics of the task that fetches.
+    pub(crate) panics: Counter,
+    states: Vec<(CredentialState, Gauge)>,
+}
+
+impl Renewals {
+    /// Shows the state of the task that fetches.
+    pub(crate) fn state(&self, state: CredentialState) {
+        for (other, gauge) in &self.states {
+            gauge.set(i64::from(*other == state));
+        }
+    }
 }
 
 /// Counters of the files of one setting that are loaded again when they change.
@@ -111,7 +148,11 @@ pub(crate) struct Metrics {
     pub(crate) retries: Counter,
     /// The circuit to the upstream: 0 closed, 1 half open, 2 open.
     pub(crate) circuit: Gauge,
+    /// Panics of background tasks, which are started again.
+    pub(crate) task_panics: Counter,
     renewals: Family<RenewalLabels, Counter>,
+    credential_states: Family<CredentialStateLabels, Gauge>,
+    credential_fuses: Family<IdentityLabels, Gauge>,
     expiries: Family<IdentityLabels, Gauge>,
     /// TLS handshakes on the gRPC port that came to nothing.
     pub(crate) tls_handshakes_failed: Counter,
@@ -141,7 +182,10 @@ impl Default for Metrics {
             panics: Counter::default(),
             retries: Counter::default(),
             circuit: Gauge::default(),
+            task_panics: Counter::default(),
             renewals: Family::default(),
+            credential_states: Family::default(),
+            credential_fuses: Family::default(),
             expiries: Family::default(),
             tls_handshakes_failed: Counter::default(),
             tls_not_after: Gauge::default(),
@@ -188,6 +232,21 @@ impl Metrics {
             "apig_gateway_circuit_state",
             "The circuit to the upstream: 0 closed, 1 half open, 2 open",
             self.circuit.clone(),
+        );
+        registry.register(
+            "apig_gateway_task_panics",
+            "Panics of background tasks, which are started again",
+            self.task_panics.clone(),
+        );
+        registry.register(
+            "apig_gateway_credential_state",
+            "State of the task that fetches a credential; the current one is 1",
+            self.credential_states.clone(),
+        );
+        registry.register(
+            "apig_gateway_credential_fuse",
+            "The fuse of an identity's key pair: 0 closed, 1 half open, 2 open (nothing is signed)",
+            self.credential_fuses.clone(),
         );
         registry.register(
             "apig_gateway_credential_renewals",
@@ -248,7 +307,17 @@ impl Metrics {
         };
         let labels = IdentityLabels { identity: identity.to_owned() };
         let expiry = self.expiries.get_or_create(&labels).clone();
-        Renewals { fetched: renewals("fetched"), failed: renewals("failed"), expiry }
+        let states = CredentialState::ALL.map(|(state, name)| {
+            let labels = CredentialStateLabels { identity: identity.to_owned(), state: name };
+            (state, self.credential_states.get_or_create(&labels).clone())
+        });
+        let panics = self.task_panics.clone();
+        Renewals { fetched: renewals("fetched"), failed: renewals("failed"), expiry, panics, states: states.into() }
+    }
+
+    /// The position of the fuse of an identity's key pair.
+    pub(crate) fn credential_fuse(&self, identity: &str) -> Gauge {
+        self.credential_fuses.get_or_create(&IdentityLabels { identity: identity.to_owned() }).clone()
     }
 
     /// The counters of the files of one setting.

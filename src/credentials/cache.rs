@@ -10,8 +10,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::{Missing, Proof};
-use crate::telemetry::Renewals;
+use super::{Missing, Proof, supervisor::supervise};
+use crate::telemetry::{CredentialState, Renewals};
 
 /// No fetch takes longer.
 const FETCH: Duration = Duration::from_secs(15);
@@ -19,7 +19,8 @@ const FETCH: Duration = Duration::from_secs(15);
 /// Renewed when about so much of its life is over.
 const RENEW_AT: f64 = 0.8;
 
-/// Refused this soon after it was fetched, another of its kind would be refused too.
+/// Refused this soon after it was fetched, another of its kind would be refused too. The time doubles with each credential
+/// that is refused early, so that calls can't drive fetches.
 const YOUNG: Duration = Duration::from_secs(2);
 
 /// Pauses after fetches that failed: the first, the longest, and the one after a refusal, since wrong passwords lock the
@@ -27,6 +28,15 @@ const YOUNG: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+
+/// No `Retry-After` delays a fetch by more.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
+
+/// A credential with a shorter life serves as long as it lives; the next fetches are spaced up to this time.
+const SHORT_LIFE: Duration = Duration::from_secs(60);
+
+/// No life counts as longer: the credential is fetched again by then.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a source gave.
 #[derive(Debug, Clone)]
@@ -43,7 +53,7 @@ pub(crate) struct Failed {
     pub(crate) cause: String,
     /// Whether asking again can't help as things are.
     pub(crate) refused: bool,
-    /// The pause that the source asks for.
+    /// The pause that the source asks for; of it, no more than [`LONGEST_ASKED`] is kept.
     pub(crate) wait: Option<Duration>,
 }
 
@@ -51,6 +61,8 @@ pub(crate) struct Failed {
 struct State {
     current: Option<Current>,
     failure: Option<Failure>,
+    /// Credentials in a row that were refused early.
+    retired: u32,
 }
 
 #[derive(Debug)]
@@ -77,14 +89,27 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// Begins to fetch, and says in the log from where. Needs a runtime, which must outlive the cache.
-    pub(crate) fn start<F>(source: String, fetch: impl Fn() -> F + Send + 'static, renewals: Renewals) -> Self
+    pub(crate) fn start<F>(source: &str, fetch: impl Fn() -> F + Send + Sync + 'static, renewals: Renewals) -> Self
     where
         F: Future<Output = Result<Fresh, Failed>> + Send + 'static,
     {
         let state = watch::Sender::new(State::default());
         let renew = Arc::new(Notify::new());
-        let renewing = tokio::spawn(keep(source, fetch, state.clone(), Arc::clone(&renew), renewals));
-        Self { state, renew, _renewing: AbortOnDropHandle::new(renewing) }
+        let task = {
+            let task = Keep { source: source.to_owned(), state: state.clone(), renew: Arc::clone(&renew), renewals };
+            Arc::new((task, fetch))
+        };
+        let panics = task.0.renewals.panics.clone();
+        let restarted = Arc::clone(&task);
+        let panicked = move |pause| {
+            restarted.0.renewals.failed.inc();
+            restarted.0.fail(&Failed::now("the fetch panicked".into()), pause);
+        };
+        let run = move || {
+            let task = Arc::clone(&task);
+            async move { task.0.run(&task.1).await }
+        };
+        Self { state, renew, _renewing: supervise(format!("credential of {source}"), panics, run, panicked) }
     }
 
     /// What is good now, or will be when the fetch in flight ends.
@@ -115,20 +140,24 @@ impl Cache {
         let _ = self.state.subscribe().wait_for(|state| state.current.is_some()).await;
     }
 
-    /// Takes a refused one out of use, once, and has another fetched.
-    pub(crate) fn retire(&self, refused: &Proof) {
+    /// Takes a refused one out of use, once, and has another fetched; says whether it did.
+    pub(crate) fn retire(&self, refused: &Proof) -> bool {
         let retired = self.state.send_if_modified(|state| {
-            let is_it = |current: &Current| current.proof == *refused && current.since.elapsed() >= YOUNG;
-            let retired = state.current.as_ref().is_some_and(is_it);
-            if retired {
-                state.current = None;
-            }
-            retired
+            let youth = (YOUNG * 2u32.saturating_pow(state.retired.min(16))).min(REFUSED_PAUSE);
+            let Some(current) =
+                state.current.take_if(|current| current.proof == *refused && current.since.elapsed() >= youth)
+            else {
+                return false;
+            };
+            let was_used = current.since.elapsed() >= 2 * REFUSED_PAUSE;
+            state.retired = if was_used { 1 } else { state.retired.saturating_add(1) };
+            true
         });
         if retired {
             warn!("the cloud refuses the credential in use; another is fetched");
             self.renew.notify_one();
         }
+        retired
     }
 }
 
@@ -143,52 +172,102 @@ impl Failure {
     }
 }
 
-/// Fetches, and fetches again in time, for ever.
-async fn keep<F>(
+impl Failed {
+    /// A failure that may be over soon.
+    pub(crate) fn now(cause: String) -> Self {
+        Self { cause, refused: false, wait: None }
+    }
+}
+
+/// The task that fetches.
+#[derive(Debug)]
+struct Keep {
     source: String,
-    fetch: impl Fn() -> F,
     state: watch::Sender<State>,
     renew: Arc<Notify>,
     renewals: Renewals,
-) where
-    F: Future<Output = Result<Fresh, Failed>>,
-{
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let fetched = tokio::time::timeout(FETCH, fetch()).await.unwrap_or_else(|_| {
-            Err(Failed { cause: format!("{source} does not answer within {FETCH:?}"), refused: false, wait: None })
-        });
-        let now = Instant::now();
-        match fetched {
-            Ok(Fresh { proof, life }) => {
-                info!(%source, ?life, "credential fetched");
-                renewals.fetched.inc();
-                renewals.expiry.set(seconds(std::time::SystemTime::now() + life));
-                pause = FIRST_PAUSE;
-                state.send_replace(State {
-                    current: Some(Current { proof, since: now, until: now + life }),
-                    failure: None,
-                });
-                let renewal = tokio::time::sleep(life.mul_f64(RENEW_AT - 0.05 + 0.1 * fastrand::f64()));
-                tokio::pin!(renewal);
-                loop {
-                    tokio::select! {
-                        () = &mut renewal => break,
-                        // One that came while another fetch was under way has had its answer.
-                        () = renew.notified() => if state.borrow().current.is_none() { break },
+}
+
+impl Keep {
+    /// Fetches, and fetches again in time, for ever.
+    async fn run<F>(&self, fetch: &(impl Fn() -> F + Sync))
+    where
+        F: Future<Output = Result<Fresh, Failed>> + Send,
+    {
+        let source = &self.source;
+        let (mut pause, mut spacing) = (FIRST_PAUSE, FIRST_PAUSE);
+        loop {
+            self.renewals.state(CredentialState::Fetching);
+            let fetched = tokio::time::timeout(FETCH, fetch())
+                .await
+                .unwrap_or_else(|_| Err(Failed::now(format!("{source} does not answer within {FETCH:?}"))));
+            // Used, it would be refused.
+            let fetched = fetched.and_then(|fresh| match fresh.life {
+                Duration::ZERO => Err(Failed::now(format!("{source} gave a credential that has ended already"))),
+                _ => Ok(fresh),
+            });
+            match fetched {
+                Ok(Fresh { proof, life }) => {
+                    let life = life.min(LONGEST_LIFE);
+                    info!(%source, ?life, "credential fetched");
+                    pause = FIRST_PAUSE;
+                    let mut next = life.mul_f64(RENEW_AT - 0.05 + 0.1 * fastrand::f64());
+                    if life < SHORT_LIFE {
+                        next = next.max(spacing);
+                        spacing = (spacing * 2).min(SHORT_LIFE);
+                    } else {
+                        spacing = FIRST_PAUSE;
                     }
+                    self.serve(proof, life, next).await;
+                }
+                Err(failed) => {
+                    let longest = pause.mul_f64(0.5 + 0.5 * fastrand::f64());
+                    let asked = failed.wait.unwrap_or_default().min(LONGEST_ASKED);
+                    let wait = if failed.refused { REFUSED_PAUSE } else { asked.max(longest) };
+                    warn!(%source, cause = failed.cause, ?wait, "no credential");
+                    self.renewals.failed.inc();
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    self.fail(&failed, wait);
+                    tokio::time::sleep(wait).await;
                 }
             }
-            Err(failed) => {
-                renewals.failed.inc();
-                let longest = pause.mul_f64(0.5 + 0.5 * fastrand::f64());
-                let wait = if failed.refused { REFUSED_PAUSE } else { failed.wait.unwrap_or_default().max(longest) };
-                warn!(%source, cause = failed.cause, ?wait, "no credential");
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                state.send_modify(|state| state.failure = Some(Failure { failed, again: now + wait }));
-                tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Serves a fresh credential until it is time for the next fetch: after `next`, or as soon as it is retired.
+    async fn serve(&self, proof: Proof, life: Duration, next: Duration) {
+        let since = Instant::now();
+        let until = since + life;
+        self.renewals.fetched.inc();
+        self.renewals.expiry.set(seconds(std::time::SystemTime::now() + life));
+        self.renewals.state(CredentialState::Valid);
+        self.state.send_modify(|state| {
+            state.current = Some(Current { proof, since, until });
+            state.failure = None;
+        });
+        let renewal = tokio::time::sleep(next);
+        let end = tokio::time::sleep_until(until);
+        tokio::pin!(renewal, end);
+        let mut ends_before = next > life;
+        loop {
+            tokio::select! {
+                () = &mut renewal => return,
+                // One that came while another fetch was under way has had its answer.
+                () = self.renew.notified() => if self.state.borrow().current.is_none() { return },
+                () = &mut end, if ends_before => {
+                    ends_before = false;
+                    let cause = format!("{} gives credentials that last only {life:?}", self.source);
+                    self.fail(&Failed::now(cause), next.saturating_sub(life));
+                }
             }
         }
+    }
+
+    /// Tells callers of a failure, until the next fetch.
+    fn fail(&self, failed: &Failed, wait: Duration) {
+        self.renewals.state(if failed.refused { CredentialState::Refused } else { CredentialState::Failed });
+        let again = Instant::now() + wait;
+        self.state.send_modify(|state| state.failure = Some(Failure { failed: failed.clone(), again }));
     }
 }
 

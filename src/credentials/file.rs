@@ -155,7 +155,7 @@ fn read(path: &Path) -> Result<Secret, String> {
 mod tests {
     use super::*;
     use crate::{
-        credentials::{Held, Proof, parse_token},
+        credentials::{Held, Proof, Sent, parse_token},
         file_watcher::LOOK_EVERY,
         telemetry::Metrics,
     };
@@ -168,7 +168,12 @@ mod tests {
     /// A held token, with the metrics of its file.
     fn held(path: &Path) -> (Arc<Held>, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::default());
-        (Held::start(Kind::File(load(path).unwrap()), "default", &metrics).unwrap(), metrics)
+        let held = Held::start(Kind::File(load(path).unwrap()), "default", &Arc::default(), &metrics);
+        (held.unwrap(), metrics)
+    }
+
+    async fn proof(held: &Held) -> Proof {
+        held.grant(&|| Sent::Unknown).await.unwrap().proof
     }
 
     fn token(text: &str) -> Proof {
@@ -198,13 +203,13 @@ mod tests {
         for (index, content) in broken.into_iter().enumerate() {
             fs::write(&path, content).unwrap();
             until(&|| failed(u32::try_from(index).unwrap() + 1)).await;
-            assert_eq!(held.proof().await, Ok(token("one")));
+            assert_eq!(proof(&held).await, token("one"));
         }
         // A new file in the old one's place.
         fs::write(folder.path().join("next"), "second\n").unwrap();
         fs::rename(folder.path().join("next"), &path).unwrap();
         until(&|| metrics.text().contains("apig_gateway_file_reload_failing{setting=\"token-file\"} 0")).await;
-        assert_eq!(held.proof().await, Ok(token("second")));
+        assert_eq!(proof(&held).await, token("second"));
     }
 
     #[tokio::test]
@@ -213,14 +218,14 @@ mod tests {
         let path = folder.path().join("token");
         fs::write(&path, "one").unwrap();
         let (held, _) = held(&path);
-        assert_eq!(held.replacement(&token("one")).await, None);
+        assert_eq!(held.is_replaced(&token("one")).await, Ok(false));
         fs::write(&path, "two").unwrap();
-        assert_eq!(held.replacement(&token("one")).await, Some(token("two")));
+        assert_eq!(held.is_replaced(&token("one")).await, Ok(true));
         fs::write(&path, "").unwrap();
-        assert_eq!(held.replacement(&token("two")).await, None);
+        assert_eq!(held.is_replaced(&token("two")).await, Ok(false));
         fs::remove_file(&path).unwrap();
-        assert_eq!(held.replacement(&token("two")).await, None);
-        assert_eq!(held.proof().await, Ok(token("two")));
+        assert_eq!(held.is_replaced(&token("two")).await, Ok(false));
+        assert_eq!(proof(&held).await, token("two"));
     }
 
     #[test]

@@ -1,20 +1,25 @@
 //! One credential that the gateway holds: a token, keys, or a source to fetch them from. It can be replaced while calls
 //! use it.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::watch;
 
-use super::{Kind, Missing, Proof, cache::Cache, file::FollowedFile};
+use super::{
+    Grant, Kind, Missing, Proof,
+    cache::{Cache, Fresh},
+    file::FollowedFile,
+    fuse::{Admission, Position},
+    signing_key::{KeyRing, Sent, SigningKey},
+};
 use crate::telemetry::Metrics;
 
 /// A credential that the gateway holds.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// The identity's name, for metrics.
-    name: String,
-    metrics: Arc<Metrics>,
     active: watch::Sender<Arc<Active>>,
+    lineage: Arc<Lineage>,
+    metrics: Arc<Metrics>,
     /// The file that it comes from.
     file: Option<FollowedFile>,
 }
@@ -28,69 +33,100 @@ enum Active {
     Fetched(Cache),
 }
 
+/// The key pairs of one identity, one after the other.
+#[derive(Debug)]
+struct Lineage {
+    /// The identity's name, for metrics.
+    name: String,
+    ring: Arc<KeyRing>,
+    metrics: Arc<Metrics>,
+    last: Mutex<Option<Arc<SigningKey>>>,
+}
+
 impl Held {
     /// Begins to follow or to fetch it. Needs a runtime.
     ///
     /// # Errors
     ///
     /// A client for a source can't be set up.
-    pub(crate) fn start(kind: Kind, name: &str, metrics: &Arc<Metrics>) -> Result<Arc<Self>, String> {
+    pub(crate) fn start(
+        kind: Kind,
+        name: &str,
+        ring: &Arc<KeyRing>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, String> {
         let (kind, file) = match kind {
             Kind::File(file) => (file.kind()?, Some(file)),
             kind => (kind, None),
         };
-        let active = Active::start(kind, name, metrics)?;
+        let (ring, metrics) = (Arc::clone(ring), Arc::clone(metrics));
+        let lineage = Lineage { name: name.to_owned(), ring, metrics: Arc::clone(&metrics), last: Mutex::default() };
+        let lineage = Arc::new(lineage);
+        let active = Active::start(kind, &lineage, &metrics)?;
         Ok(Arc::new_cyclic(|held: &Weak<Self>| {
             let file = file.map(|file| {
                 let held = Weak::clone(held);
                 let reloads = metrics.file_reloads(file.setting());
                 file.follow(reloads, move |kind| held.upgrade().map_or(Ok(()), |held| held.replace(kind)))
             });
-            Self {
-                name: name.to_owned(),
-                metrics: Arc::clone(metrics),
-                active: watch::Sender::new(Arc::new(active)),
-                file,
-            }
+            Self { active: watch::Sender::new(Arc::new(active)), lineage, metrics, file }
         }))
     }
 
     /// Puts another credential in its place, as when the files that held it have changed. Calls that wait for the old one
-    /// get the new one; state tied to the old one, such as a fetch or a back-off, ends with it. Needs a runtime.
+    /// get the new one; state tied to the old one, such as a fetch, a back-off or an open fuse, ends with it. Needs a
+    /// runtime.
     ///
     /// # Errors
     ///
     /// A client for a source can't be set up; the old credential stays.
     pub(crate) fn replace(&self, kind: Kind) -> Result<(), String> {
-        let active = Active::start(kind, &self.name, &self.metrics)?;
+        let active = Active::start(kind, &self.lineage, &self.metrics)?;
         self.active.send_replace(Arc::new(active));
         Ok(())
     }
 
-    /// The credential for a request.
+    /// The authorization of one request; `sent` is asked when the request may leave.
     ///
     /// # Errors
     ///
-    /// None can be fetched now.
-    pub(crate) async fn proof(&self) -> Result<Proof, Missing> {
+    /// None can be fetched now, or the key pair's fuse is open.
+    pub(super) async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, Missing> {
         let mut active = self.active.subscribe();
         loop {
             let current = Arc::clone(&active.borrow_and_update());
             tokio::select! {
-                proof = current.proof() => return proof,
+                grant = current.grant(sent) => return grant,
                 // The sender lives in `self`.
                 _ = active.changed() => {}
             }
         }
     }
 
-    /// Another in place of one that the cloud refused, if there is one by now.
-    pub(crate) async fn replacement(&self, refused: &Proof) -> Option<Proof> {
+    /// Takes a refused one out of use, if it can be fetched anew.
+    pub(super) fn retire(&self, refused: &Proof) {
+        if let Active::Fetched(cache) = &**self.active.borrow() {
+            cache.retire(refused);
+        }
+    }
+
+    /// Whether a refused one has been replaced, so that a repeat may succeed; waits for a fetch.
+    ///
+    /// # Errors
+    ///
+    /// The refused one has been retired, and another can't be fetched now.
+    pub(super) async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
         if let Some(file) = self.file.as_ref().filter(|_| !refused.is_signature()) {
             file.reload_now().await;
         }
         let current = Arc::clone(&self.active.borrow());
-        current.replacement(refused).await
+        current.is_replaced(refused).await
+    }
+
+    /// Waits until another credential is put in its place.
+    pub(super) async fn replaced(&self) {
+        // The sender lives in `self`.
+        let _ = self.active.subscribe().changed().await;
     }
 
     /// Waits for the first.
@@ -107,19 +143,24 @@ impl Held {
 }
 
 impl Active {
-    fn start(kind: Kind, name: &str, metrics: &Arc<Metrics>) -> Result<Self, String> {
+    fn start(kind: Kind, lineage: &Arc<Lineage>, metrics: &Arc<Metrics>) -> Result<Self, String> {
         Ok(match kind {
-            Kind::Token(token) => Self::Fixed(Proof::Token(token)),
-            Kind::Keys(keys) => Self::Fixed(Proof::Keys(Arc::new(keys))),
-            Kind::File(file) => Self::start(file.kind()?, name, metrics)?,
+            Kind::Token(token) => Self::Fixed(lineage.adopt(Proof::Token(token), false)),
+            Kind::Keys(keys) => Self::Fixed(lineage.adopt(Proof::keys(keys), false)),
+            Kind::File(file) => Self::start(file.kind()?, lineage, metrics)?,
             Kind::Fetched(source) => {
                 let source = Arc::new(source.connect(metrics)?);
                 let name_of_source = source.to_string();
+                let renewals = metrics.credential(&lineage.name);
+                let lineage = Arc::clone(lineage);
                 let fetch = move || {
-                    let source = Arc::clone(&source);
-                    async move { source.fetch().await }
+                    let (source, lineage) = (Arc::clone(&source), Arc::clone(&lineage));
+                    async move {
+                        let fresh = source.fetch().await?;
+                        Ok(Fresh { proof: lineage.adopt(fresh.proof, true), ..fresh })
+                    }
                 };
-                Self::Fetched(Cache::start(name_of_source, fetch, metrics.credential(name)))
+                Self::Fetched(Cache::start(&name_of_source, fetch, renewals))
             }
         })
     }
@@ -131,18 +172,43 @@ impl Active {
         }
     }
 
-    async fn replacement(&self, refused: &Proof) -> Option<Proof> {
-        match (self, refused) {
-            (Self::Fixed(proof), _) if !refused.is_signature() => Some(proof.clone()).filter(|proof| proof != refused),
-            (Self::Fetched(cache), _) => {
-                cache.retire(refused);
-                if refused.is_signature() {
-                    return None;
+    async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, Missing> {
+        loop {
+            let proof = self.proof().await?;
+            let Proof::Keys(key) = &proof else { return Ok(proof.into()) };
+            // Before the question, so that no change is missed.
+            let mut changes = key.changes();
+            match key.admit() {
+                Admission::Admitted(pass) => {
+                    let permit = Some(key.permit(pass, sent()));
+                    return Ok(Grant { proof, permit });
                 }
-                cache.proof().await.ok().filter(|proof| proof != refused)
+                Admission::Wait(None) => drop(changes.changed().await),
+                Admission::Wait(Some(moment)) => tokio::select! {
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep_until(moment) => {}
+                },
+                Admission::Open(wait) => {
+                    // A pair that can be fetched anew need not be waited for.
+                    let is_retired = matches!(self, Self::Fetched(cache) if cache.retire(&proof));
+                    if !is_retired {
+                        return Err(Missing::Suspended { code: key.last_code(), wait });
+                    }
+                }
             }
-            _ => None,
         }
+    }
+
+    async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
+        let current = match self {
+            Self::Fixed(proof) => proof.clone(),
+            Self::Fetched(_) => match self.proof().await {
+                Ok(proof) => proof,
+                Err(missing @ Missing::Unavailable { .. }) => return Err(missing),
+                Err(_) => return Ok(false),
+            },
+        };
+        Ok(!refused.is_signature() && current != *refused)
     }
 
     async fn ready(&self) {
@@ -152,20 +218,35 @@ impl Active {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_replaced_credential_serves_from_then_on() {
-        let token = |text: &'static str| HeaderValue::from_static(text);
-        let held = Held::start(Kind::Token(token("one")), "default", &Arc::default()).unwrap();
-        let old = held.proof().await.unwrap();
-        assert_eq!(held.replacement(&old).await, None);
-        held.replace(Kind::Token(token("two"))).unwrap();
-        assert_eq!(held.proof().await, Ok(Proof::Token(token("two"))));
-        assert_eq!(held.replacement(&old).await, Some(Proof::Token(token("two"))));
+impl Lineage {
+    /// Makes a credential the identity's current one. A key pair that is in use already keeps its fuse; one that is fetched
+    /// in place of a trusted pair is trusted too, since its source has been shown to give pairs that work.
+    fn adopt(&self, proof: Proof, is_fetched: bool) -> Proof {
+        let (proof, key) = match proof {
+            Proof::Token(_) => (proof, None),
+            Proof::Keys(key) => {
+                let key = self.ring.share(key);
+                (Proof::Keys(Arc::clone(&key)), Some(key))
+            }
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = matches!((&key, &*last), (Some(key), Some(last)) if Arc::ptr_eq(key, last));
+        if !is_same {
+            if let Some(last) = &*last {
+                last.hide(&self.name);
+                self.metrics.credential_fuse(&self.name).set(Position::Closed as i64);
+            }
+            if let Some(key) = &key {
+                if let Some(last) = last.as_ref().filter(|_| is_fetched) {
+                    key.succeed(last);
+                }
+                key.show_as(&self.name, self.metrics.credential_fuse(&self.name));
+            }
+            *last = key;
+        }
+        proof
     }
 }
+
+#[cfg(test)]
+mod tests;

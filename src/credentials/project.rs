@@ -1,25 +1,36 @@
 //! The project for calls that name none: given, or found in IAM by its name, once.
+//!
+//! A task of the gateway's own asks IAM, when a call first needs the project: callers wait for it, each as long as its own
+//! deadline allows.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use tokio::{sync::OnceCell, time::Instant};
-use tracing::info;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
 
-use super::{Credentials, Missing, Wire, source::reason};
+use super::{
+    Credentials, Missing, Proof, Verdict, Wire,
+    source::{asked_wait, is_refusal, reason},
+    supervisor::supervise,
+};
 use crate::{
-    call::Call,
-    http::{self as exchange, Upstream},
+    http::{self as exchange, Answer, Upstream},
     telemetry::Metrics,
 };
 
-/// How long a lookup that failed is not tried again, whoever calls.
-const PAUSE: Duration = Duration::from_secs(5);
+/// No look-up takes longer.
+const LOOK_UP: Duration = Duration::from_secs(15);
+
+/// Pauses after look-ups that failed: the first, and the longest. No `Retry-After` delays a look-up by more either.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The default project.
 #[derive(Debug)]
@@ -29,16 +40,31 @@ pub(crate) enum Project {
     /// It is known.
     Given(Arc<str>),
     /// IAM knows it.
-    Named(Box<Lookup>),
+    Named(Lookup),
 }
 
-/// A project's name, and what it was found to be.
+/// A project that is looked up by its name.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    name: String,
-    iam: Upstream,
-    found: OnceCell<Arc<str>>,
-    failed: Mutex<Option<(Instant, Missing)>>,
+    state: watch::Sender<State>,
+    _looking_up: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    found: Option<Arc<str>>,
+    failure: Option<Failure>,
+    /// Whether a call waits for the next look-up.
+    wanted: bool,
+}
+
+/// The last look-up's failure.
+#[derive(Debug)]
+struct Failure {
+    missing: Missing,
+    since: Instant,
+    /// No look-up follows before.
+    until: Instant,
 }
 
 /// The default project as it is configured.
@@ -50,21 +76,24 @@ pub(crate) enum Settings {
 }
 
 impl Project {
-    /// Asks nobody yet.
+    /// Asks nobody yet. Needs a runtime.
     ///
     /// # Errors
     ///
     /// The client for IAM can't be set up.
-    pub(crate) fn new(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Self, String> {
+    pub(crate) fn start(
+        settings: &Settings,
+        credentials: &Arc<Credentials>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
         Ok(match settings {
             Settings::None => Self::None,
             Settings::Given(id) => Self::Given(id.as_str().into()),
-            Settings::Named(name, iam) => Self::Named(Box::new(Lookup {
-                name: name.clone(),
-                iam: Upstream::new(iam, Arc::clone(metrics))?,
-                found: OnceCell::new(),
-                failed: Mutex::default(),
-            })),
+            Settings::Named(name, iam) => {
+                let iam = Upstream::new(iam, Arc::clone(metrics))?;
+                let search = Search { name: name.clone(), iam, credentials: Arc::clone(credentials) };
+                Self::Named(Lookup::start(search, metrics))
+            }
         })
     }
 
@@ -73,74 +102,222 @@ impl Project {
         !matches!(self, Self::None)
     }
 
-    /// Its id.
+    /// Its id, if it is known already.
+    pub(crate) fn known(&self) -> Option<Arc<str>> {
+        match self {
+            Self::None => None,
+            Self::Given(id) => Some(Arc::clone(id)),
+            Self::Named(lookup) => lookup.state.borrow().found.clone(),
+        }
+    }
+
+    /// Its id; waits for a look-up.
     ///
     /// # Errors
     ///
     /// IAM can't be asked, or knows no such project, or several.
-    pub(crate) async fn id(&self, credentials: &Credentials, call: &Call) -> Result<Option<Arc<str>>, Missing> {
+    pub(crate) async fn id(&self) -> Result<Option<Arc<str>>, Missing> {
         match self {
             Self::None => Ok(None),
             Self::Given(id) => Ok(Some(Arc::clone(id))),
-            Self::Named(lookup) => lookup.id(credentials, call).await.map(Some),
+            Self::Named(lookup) => lookup.id().await.map(Some),
         }
     }
 }
 
 impl Lookup {
-    async fn id(&self, credentials: &Credentials, call: &Call) -> Result<Arc<str>, Missing> {
-        let found = self.found.get_or_try_init(async || {
-            if let Some((when, missing)) = &*self.failed.lock().unwrap_or_else(PoisonError::into_inner)
-                && when.elapsed() < PAUSE
-            {
-                return Err(missing.clone());
-            }
-            let found = self.ask(credentials, call).await;
-            match &found {
-                Ok(id) => info!(name = self.name, id = &**id, "default project found"),
-                Err(missing) => {
-                    let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    *failed = Some((Instant::now(), missing.clone()));
-                }
-            }
-            found
-        });
-        found.await.cloned()
+    fn start(search: Search, metrics: &Metrics) -> Self {
+        let state = watch::Sender::new(State::default());
+        let (search, shared) = (Arc::new(search), state.clone());
+        let run = move || {
+            let (search, state) = (Arc::clone(&search), shared.clone());
+            async move { search.run(&state).await }
+        };
+        let failed = state.clone();
+        let panicked = move |pause| {
+            fail(
+                &failed,
+                Missing::Unavailable { cause: "the look-up of the project panicked".into(), wait: pause },
+                pause,
+            );
+        };
+        let looking_up = supervise("look-up of the default project".into(), metrics.task_panics.clone(), run, panicked);
+        Self { state, _looking_up: looking_up }
     }
 
-    async fn ask(&self, credentials: &Credentials, call: &Call) -> Result<Arc<str>, Missing> {
-        const PATH: &str = "/v3/projects";
-        let proof = credentials.proof(call, None).await?;
-        let query = format!("name={}", utf8_percent_encode(&self.name, NON_ALPHANUMERIC));
-        let mut headers = HeaderMap::new();
-        let path = self.iam.wire_path(PATH);
-        let wire = Wire { verb: "GET", authority: self.iam.authority(), path: &path, query: &query, body: b"" };
-        proof.authorize(&mut headers, wire, None, SystemTime::now());
-        let answer = self.iam.fetch(Method::GET, PATH, &query, headers, None).await;
-        let answer = answer.map_err(|cause| unavailable(format!("IAM can't be reached: {cause}")))?;
-        let status = answer.status;
-        if !status.is_success() {
-            let cause = format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body));
-            let is_final = status.is_client_error() && status.as_u16() != 429;
-            return Err(if is_final { Missing::Refused(cause) } else { unavailable(cause) });
-        }
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let projects = body.get("projects").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let name = &self.name;
-        match projects {
-            [one] => match one.get("id").and_then(Value::as_str) {
-                Some(id) => Ok(id.into()),
-                None => Err(unavailable("IAM answered with a project without id".into())),
-            },
-            [] => Err(Missing::Refused(format!("IAM knows no project {name}: set project-id"))),
-            several => {
-                let number = several.len();
-                Err(Missing::Refused(format!("IAM knows {number} projects {name}: set project-id")))
+    async fn id(&self) -> Result<Arc<str>, Missing> {
+        let mut state = self.state.subscribe();
+        loop {
+            {
+                let state = state.borrow_and_update();
+                if let Some(id) = &state.found {
+                    return Ok(Arc::clone(id));
+                }
+                let now = Instant::now();
+                if let Some(failure) = state.failure.as_ref().filter(|failure| failure.until > now) {
+                    return Err(failure.missing(now));
+                }
             }
+            self.state.send_if_modified(|state| !std::mem::replace(&mut state.wanted, true));
+            // The sender lives in `self`.
+            let _ = state.changed().await;
         }
     }
 }
 
+impl Failure {
+    fn missing(&self, now: Instant) -> Missing {
+        match self.missing.clone() {
+            Missing::Unavailable { cause, .. } => Missing::Unavailable { cause, wait: self.until - now },
+            // The key pair's fuse has a time of its own.
+            Missing::Suspended { code, wait } => {
+                Missing::Suspended { code, wait: wait.saturating_sub(now - self.since).max(self.until - now) }
+            }
+            missing @ (Missing::Token | Missing::Identity | Missing::Refused(_)) => missing,
+        }
+    }
+}
+
+fn fail(state: &watch::Sender<State>, missing: Missing, pause: Duration) {
+    let since = Instant::now();
+    let failure = Failure { missing, since, until: since + pause };
+    state.send_modify(|state| *state = State { found: None, failure: Some(failure), wanted: false });
+}
+
+/// The task that looks a project up.
+#[derive(Debug)]
+struct Search {
+    name: String,
+    iam: Upstream,
+    credentials: Arc<Credentials>,
+}
+
+/// A look-up that failed.
+#[derive(Debug)]
+struct Failed {
+    missing: Missing,
+    /// The pause that IAM asks for.
+    wait: Option<Duration>,
+    /// The credential, if IAM refused it.
+    refused: Option<Proof>,
+}
+
+impl From<Missing> for Failed {
+    fn from(missing: Missing) -> Self {
+        Self { missing, wait: None, refused: None }
+    }
+}
+
+impl Search {
+    /// Looks it up whenever a call wants it, until it is found.
+    async fn run(&self, state: &watch::Sender<State>) {
+        let mut wanted = state.subscribe();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // The sender lives in the caller.
+            let _ = wanted.wait_for(|state| state.wanted).await;
+            let found = tokio::time::timeout(LOOK_UP, self.look_up()).await.unwrap_or_else(|_| {
+                Err(unavailable(format!("IAM does not answer a look for the project within {LOOK_UP:?}")).into())
+            });
+            let Failed { missing, wait, .. } = match found {
+                Ok(id) => {
+                    info!(name = self.name, id = &*id, "default project found");
+                    state.send_replace(State { found: Some(id), failure: None, wanted: false });
+                    return;
+                }
+                Err(failed) => failed,
+            };
+            let asked = match &missing {
+                Missing::Unavailable { wait: until_fetched, .. } => wait.unwrap_or(*until_fetched),
+                _ => wait.unwrap_or_default(),
+            };
+            let wait = pause.mul_f64(0.5 + 0.5 * fastrand::f64()).max(asked.min(LONGEST_PAUSE));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            warn!(name = self.name, ?missing, ?wait, "default project not found");
+            fail(state, missing, wait);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // It may be allowed to ask.
+                () = self.credentials.replaced() => {
+                    pause = FIRST_PAUSE;
+                    state.send_modify(|state| state.failure = None);
+                }
+            }
+        }
+    }
+
+    /// Asks, and asks once more with another token if IAM refused the first.
+    async fn look_up(&self) -> Result<Arc<str>, Failed> {
+        match self.ask().await {
+            Err(Failed { refused: Some(proof), missing, wait }) => {
+                if self.credentials.is_replaced(&proof, None).await? {
+                    self.ask().await
+                } else {
+                    Err(Failed { missing, wait, refused: None })
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn ask(&self) -> Result<Arc<str>, Failed> {
+        const PATH: &str = "/v3/projects";
+        let grant = self.credentials.own_grant().await?;
+        let query = format!("name={}", utf8_percent_encode(&self.name, NON_ALPHANUMERIC));
+        let mut headers = HeaderMap::new();
+        let path = self.iam.wire_path(PATH);
+        let wire = Wire { verb: "GET", authority: self.iam.authority(), path: &path, query: &query, body: b"" };
+        grant.proof().authorize(&mut headers, wire, None, SystemTime::now());
+        let answer = match self.iam.fetch(Method::GET, PATH, &query, headers, None).await {
+            Ok(answer) => answer,
+            Err(cause) => {
+                grant.settle(Verdict::Lost, None);
+                return Err(unavailable(format!("IAM can't be reached: {cause}")).into());
+            }
+        };
+        let is_refused = answer.status == StatusCode::UNAUTHORIZED;
+        if is_refused {
+            // Before requests that wait for the same pair hear of it.
+            self.credentials.retire(grant.proof(), None);
+        }
+        let found = self.read(&answer);
+        let verdict = match (&found, is_refused) {
+            (_, true) => Verdict::Refused,
+            (Ok(_), false) => Verdict::Accepted,
+            (Err(_), false) => Verdict::Unproven,
+        };
+        let proof = grant.settle(verdict, None);
+        let projects = found.map_err(|missing| {
+            let wait = asked_wait(&answer.headers);
+            Failed { missing, wait, refused: is_refused.then_some(proof) }
+        })?;
+        let name = &self.name;
+        match projects.as_slice() {
+            [one] => match one.get("id").and_then(Value::as_str) {
+                Some(id) => Ok(id.into()),
+                None => Err(unavailable("IAM answered with a project without id".into()).into()),
+            },
+            [] => Err(Missing::Refused(format!("IAM knows no project {name}: set project-id")).into()),
+            several => {
+                let number = several.len();
+                Err(Missing::Refused(format!("IAM knows {number} projects {name}: set project-id")).into())
+            }
+        }
+    }
+
+    /// The projects of an answer.
+    fn read(&self, answer: &Answer) -> Result<Vec<Value>, Missing> {
+        let status = answer.status;
+        if !status.is_success() {
+            let cause = format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body));
+            return Err(if is_refusal(answer) { Missing::Refused(cause) } else { unavailable(cause) });
+        }
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let projects = body.get("projects").and_then(Value::as_array).cloned();
+        projects.ok_or_else(|| unavailable(format!("IAM answered without projects to a look for {}", self.name)))
+    }
+}
+
 fn unavailable(cause: String) -> Missing {
-    Missing::Unavailable { cause, wait: PAUSE }
+    Missing::Unavailable { cause, wait: Duration::ZERO }
 }

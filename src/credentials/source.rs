@@ -226,7 +226,7 @@ impl Source {
         let life = expires.duration_since(SystemTime::now());
         let life =
             life.map_err(|_| failed(format!("the keys of {self} have ended already, by this machine's clock")))?;
-        Ok(Fresh { proof: Proof::Keys(Arc::new(keys)), life })
+        Ok(Fresh { proof: Proof::keys(keys), life })
     }
 
     /// The answer, if it is one of success.
@@ -234,11 +234,8 @@ impl Source {
         if answer.status.is_success() {
             return Ok(answer);
         }
-        let status = answer.status;
-        let refused = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
-        let seconds = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let cause = format!("{self} answered {}{}", status.as_u16(), reason(&answer.body));
-        Err(Failed { cause, refused, wait: seconds.map(Duration::from_secs) })
+        let cause = format!("{self} answered {}{}", answer.status.as_u16(), reason(&answer.body));
+        Err(Failed { cause, refused: is_refusal(&answer), wait: asked_wait(&answer.headers) })
     }
 }
 
@@ -306,8 +303,29 @@ async fn exchange(
     answer.map_err(|cause| failed(format!("{source} can't be reached: {cause}")))
 }
 
+/// Whether an answer of an identity service says no to the gateway, rather than that it can't serve now: proxies and
+/// services that start answer 404, 405 and the like too, and a 400 counts only in IAM's own words.
+pub(super) fn is_refusal(answer: &Answer) -> bool {
+    match answer.status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
+        StatusCode::BAD_REQUEST => !reason(&answer.body).is_empty(),
+        _ => false,
+    }
+}
+
+/// The pause that an answer asks for, in seconds or as a date.
+pub(super) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Too large a number is still a wish to wait.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
 fn failed(cause: String) -> Failed {
-    Failed { cause, refused: false, wait: None }
+    Failed::now(cause)
 }
 
 fn json_headers() -> HeaderMap {
@@ -350,4 +368,47 @@ pub(super) fn reason(body: &[u8]) -> String {
     let text = text.collect::<Vec<_>>().join(", ");
     let text: String = text.chars().filter(|c| !c.is_control()).take(MOST_CAUSE).collect();
     if text.is_empty() { text } else { format!(": {text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    #[test]
+    fn only_a_plain_no_is_a_refusal() {
+        const IAM: [&str; 2] = [
+            r#"{"error":{"code":401,"message":"The username or password is wrong.","title":"Unauthorized"}}"#,
+            r#"{"error_code":"IAM.0011","error_msg":"Request body is invalid."}"#,
+        ];
+        for status in 300..600 {
+            for body in ["", "<html>", "{}"] {
+                assert_eq!(is_refusal(&answer(status, body)), matches!(status, 401 | 403), "{status} {body}");
+            }
+            for body in IAM {
+                assert_eq!(is_refusal(&answer(status, body)), matches!(status, 400 | 401 | 403), "{status} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_as_a_date() {
+        let asked = |text: &str| {
+            let value = HeaderValue::from_str(text).unwrap();
+            asked_wait(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]))
+        };
+        assert_eq!(asked(" 7 "), Some(Duration::from_secs(7)));
+        for huge in ["18446744073709551615", "99999999999999999999999999"] {
+            assert_eq!(asked(huge), Some(Duration::from_secs(u64::MAX)), "{huge}");
+        }
+        assert_eq!(asked("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert!(asked("Fri, 31 Dec 9999 23:59:59 GMT") > Some(Duration::from_secs(3_600)));
+        for nonsense in ["", "-1", "1.5", "soon"] {
+            assert_eq!(asked(nonsense), None, "{nonsense}");
+        }
+    }
 }

@@ -153,3 +153,41 @@ fn every_fault_of_every_rule_is_named() {
         assert!(Who::parse(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn before_the_project_is_known_only_calls_that_no_project_could_allow_are_denied() {
+    let rules = policy(
+        "[[policy]]\nidentity = 'uid:1'\nprojects = ['p1']\ndomains = ['a.example']\n\
+         [[policy]]\nidentity = 'uid:1'\nprojects = ['p2']\ncertificates = ['c2']\ndomains = ['b.example']\n\
+         [[policy]]\nidentity = 'uid:2'\nprojects = ['p1', 'p3']\ndomains = ['a.example']\n\
+         [[policy]]\nidentity = 'uid:2'\nprojects = ['p2', 'p3']\ndomains = ['b.example']\n\
+         [[policy]]\nidentity = 'uid:3'\ndomains = ['a.example']\n\
+         [[policy]]\nidentity = 'uid:3'\nprojects = ['p1']\ncertificates = ['c1']\ndomains = ['b.example']",
+    )
+    .unwrap();
+    let calls: [(u32, &str, &[&str], Option<&str>); 11] = [
+        (1, "c1", &["a.example"], None),
+        (1, "c1", &["b.example"], Some("domain")),
+        (1, "c2", &["b.example"], None),
+        (1, "c2", &["a.example", "b.example"], Some("domain")),
+        (1, "c1", &["c.example"], Some("domain")),
+        (2, "c1", &["a.example", "b.example"], None),
+        (3, "c1", &["a.example"], None),
+        (3, "c1", &["a.example", "b.example"], None),
+        (3, "c2", &["b.example"], Some("domain")),
+        (3, "c2", &[], None),
+        (9, "c1", &["a.example"], Some("call")),
+    ];
+    for (uid, certificate, domains, denied) in calls {
+        let wanted = Wanted { method: ATTACH, project: "", certificate, domains: domains.iter().copied() };
+        let found = rules.check_without_project(&Identity::Uid(uid), wanted).err().map(|NotAllowed(what)| what);
+        assert_eq!(found, denied, "{uid} {certificate} {domains:?}");
+        // It agrees with the judgement once the project is known, whichever that is.
+        let allowed = ["p1", "p2", "p3", "p4"]
+            .iter()
+            .any(|project| check(&rules, &Identity::Uid(uid), project, certificate, domains).is_none());
+        assert_eq!(allowed, denied.is_none(), "{uid} {certificate} {domains:?}");
+    }
+    let wanted = Wanted { method: ATTACH, project: "", certificate: "c", domains: ["a.example"].into_iter() };
+    assert!(Policy::default().check_without_project(&Identity::Nobody, wanted).is_ok());
+}

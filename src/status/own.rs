@@ -276,6 +276,18 @@ pub(super) fn unauthorized(missing: &Missing, project_id: &str) -> Status {
             .outcome(Outcome::NotSent)
             .retry_in(*wait)
             .status(&format!("the gateway can't get a credential for the cloud now: {}", cut(cause))),
+        Missing::Suspended { code, wait } => {
+            let own = Own::new(Code::Internal, Reason::CredentialsRefused).outcome(Outcome::NotSent).retry_in(*wait);
+            let own = match code {
+                Some(code) => own.fact("error_code", code),
+                None => own,
+            };
+            own.status(&format!(
+                "the cloud refused the gateway's signatures, so the gateway stopped signing with this key pair and tries \
+                 again in {} s; its operator has to fix the key pair",
+                wait.as_secs().max(1)
+            ))
+        }
         Missing::Refused(cause) => Own::new(Code::Internal, Reason::CredentialsRefused)
             .outcome(Outcome::NotSent)
             .status(&format!("the gateway is refused a credential, which its operator must mend: {}", cut(cause))),

@@ -12,14 +12,14 @@ use tonic::{Code, Request};
 use crate::support::{Caller, Failed, Gateway, Plan, documented, failed, soon};
 
 /// A running emulator of the documented world.
-struct Emulated {
+pub(crate) struct Emulated {
     address: SocketAddr,
     _running: AbortOnDropHandle<()>,
 }
 
 impl Emulated {
     /// Tokens and temporary keys live for so long.
-    async fn with_life(life: Duration) -> Self {
+    pub(crate) async fn with_life(life: Duration) -> Self {
         Self::playing(World::documented(), |emulator| emulator.with_life(life)).await
     }
 
@@ -61,7 +61,7 @@ impl Emulated {
     }
 
     /// A gateway with this kind of credentials.
-    fn gateway(&self, kind: &str) -> Plan {
+    pub(crate) fn gateway(&self, kind: &str) -> Plan {
         Gateway::facing(self.address)
             .with("credentials", kind)
             .with("iam-endpoint", self.url())
@@ -71,7 +71,7 @@ impl Emulated {
     }
 }
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn attach(gateway: &Gateway) -> Result<(), Failed> {
     attach_by(&gateway.caller().await).await

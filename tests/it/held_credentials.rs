@@ -7,7 +7,7 @@ use tonic::{Code, Request};
 use crate::support::{Cloud, Failed, Gateway, Plan, Reply, documented, failed, on_certificate, soon};
 
 /// An IAM token of so many seconds.
-fn token(value: &str, life: u64) -> Reply {
+pub(crate) fn token(value: &str, life: u64) -> Reply {
     let date = |seconds| {
         let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds);
         humantime::format_rfc3339_micros(moment).to_string()
@@ -17,14 +17,14 @@ fn token(value: &str, life: u64) -> Reply {
 }
 
 /// Temporary keys of an hour, under these names.
-fn keys(wrapper: &str, names: [&str; 4]) -> Reply {
+pub(crate) fn keys(wrapper: &str, names: [&str; 4]) -> Reply {
     let expires = humantime::format_rfc3339_micros(SystemTime::now() + Duration::from_secs(3600)).to_string();
     let pairs = names.iter().zip(["TEMPKEY", "temp-secret", "temp-token", &expires]);
     let pairs: Vec<String> = pairs.map(|(name, value)| format!(r#""{name}":"{value}""#)).collect();
     Reply::json(201, &format!(r#"{{"{wrapper}":{{{}}}}}"#, pairs.join(",")))
 }
 
-fn with_password(cloud: &Cloud, iam: &Cloud) -> Plan {
+pub(crate) fn with_password(cloud: &Cloud, iam: &Cloud) -> Plan {
     Gateway::facing(cloud.address)
         .with("credentials", "password")
         .with("iam-endpoint", format!("http://{}", iam.address))
@@ -34,7 +34,7 @@ fn with_password(cloud: &Cloud, iam: &Cloud) -> Plan {
         .with("project-name", "cn-north-4")
 }
 
-fn with_keys(cloud: &Cloud) -> Plan {
+pub(crate) fn with_keys(cloud: &Cloud) -> Plan {
     Gateway::facing(cloud.address)
         .with("credentials", "aksk")
         .with("access-key-id", "AKEXAMPLE")
@@ -42,13 +42,13 @@ fn with_keys(cloud: &Cloud) -> Plan {
 }
 
 /// Calls without a token, as callers may that need none.
-async fn attach(gateway: &Gateway) -> Result<(), Failed> {
+pub(crate) async fn attach(gateway: &Gateway) -> Result<(), Failed> {
     let result = gateway.caller().await.send(Request::new(documented())).await;
     result.map(drop).map_err(|status| failed::<()>(Err(status)))
 }
 
 /// The tokens of the requests that reached the cloud.
-fn tokens(cloud: &Cloud) -> Vec<String> {
+pub(crate) fn tokens(cloud: &Cloud) -> Vec<String> {
     cloud.seen().iter().map(|seen| seen.header("x-auth-token").unwrap_or("none").to_owned()).collect()
 }
 
@@ -350,46 +350,6 @@ async fn a_federated_identity_gets_keys_from_iam() {
     assert_eq!(asked[1].line, "POST /v3.0/OS-CREDENTIAL/securitytokens");
     assert_eq!(asked[1].header("x-auth-token"), Some("unscoped"));
     assert!(cloud.only_request().header("authorization").unwrap().contains("Access=TEMPKEY,"));
-}
-
-#[tokio::test]
-async fn the_project_is_found_by_its_name_once() {
-    let cloud = Cloud::answering([Reply::attached()]).await;
-    let iam = Cloud::answering([Reply::json(200, r#"{"projects":[{"id":"found","name":"cn-north-4"}]}"#)]).await;
-    let plan = with_keys(&cloud).with("iam-endpoint", format!("http://{}", iam.address));
-    let gateway = plan.with("region", "cn-north-4").start().await;
-    let mut request = documented();
-    // One that names its project waits for nobody.
-    gateway.caller().await.attach(request.clone()).await.unwrap();
-    assert_eq!(iam.seen().len(), 0);
-    request.project_id.clear();
-    for _ in 0..3 {
-        gateway.caller().await.attach(request.clone()).await.unwrap();
-    }
-    let asked = iam.only_request();
-    assert_eq!(asked.line, "GET /v3/projects?name=cn%2Dnorth%2D4");
-    assert!(asked.header("authorization").unwrap().starts_with("SDK-HMAC-SHA256 Access=AKEXAMPLE"));
-    assert!(cloud.seen()[1].line.starts_with("POST /v2/found/apic/"));
-    assert_eq!(cloud.seen()[1].header("x-project-id"), Some("found"));
-}
-
-#[tokio::test]
-async fn a_project_that_is_not_found_is_named_with_what_to_set() {
-    for (answer, text) in [
-        (r#"{"projects":[]}"#, "IAM knows no project nowhere: set project-id"),
-        (r#"{"projects":[{"id":"a"},{"id":"b"}]}"#, "IAM knows 2 projects nowhere: set project-id"),
-    ] {
-        let cloud = Cloud::answering([Reply::attached()]).await;
-        let iam = Cloud::answering([Reply::json(200, answer)]).await;
-        let plan = with_keys(&cloud).with("iam-endpoint", format!("http://{}", iam.address));
-        let gateway = plan.with("project-name", "nowhere").start().await;
-        let mut request = documented();
-        request.project_id.clear();
-        let failure = failed(gateway.caller().await.attach(request).await);
-        assert_eq!(failure.verdict(), (Code::Internal, "CREDENTIALS_REFUSED"));
-        assert!(failure.status.message().contains(text), "{:?}", failure.status);
-        assert_eq!(cloud.seen().len(), 0);
-    }
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ impl Iam {
                 answer.map(|()| Fresh { proof: token(number), life: LIFE })
             }
         };
-        Cache::start("a script".into(), fetch, Metrics::default().credential("default"))
+        Cache::start("a script", fetch, Metrics::default().credential("default"))
     }
 
     fn fetches(&self) -> usize {
@@ -104,9 +104,12 @@ async fn while_renewal_fails_the_old_one_serves_until_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_the_source_asks_for_is_kept_and_a_refusal_is_not_repeated_soon() {
+async fn a_pause_that_the_source_asks_for_is_kept_up_to_a_minute_and_a_refusal_is_not_repeated_soon() {
+    let asks = |seconds| Failed { wait: Some(Duration::from_secs(seconds)), ..down() };
     for (failed, pause) in [
-        (Failed { wait: Some(Duration::from_secs(90)), ..down() }, Duration::from_secs(90)),
+        (asks(30), Duration::from_secs(30)),
+        (asks(21_600), LONGEST_ASKED),
+        (asks(u64::MAX), LONGEST_ASKED),
         (Failed { refused: true, ..down() }, REFUSED_PAUSE),
     ] {
         let iam = Iam::answering([Err(failed.clone())]);
@@ -174,4 +177,115 @@ async fn a_source_that_never_answers_is_given_up() {
     let cache = iam.cache();
     let Err(Missing::Unavailable { cause, .. }) = cache.proof().await else { panic!("there is no answer") };
     assert!(cause.contains("does not answer"), "{cause}");
+}
+
+/// A source whose credentials all live this long.
+fn short_lived(life: Duration) -> (Cache, Arc<AtomicUsize>) {
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&fetches);
+    let fetch = move || {
+        let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
+        async move { Ok(Fresh { proof: token(number), life }) }
+    };
+    (Cache::start("a source", fetch, Metrics::default().credential("default")), fetches)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_has_ended_already_is_none_and_is_no_reason_to_hurry() {
+    let (cache, fetches) = short_lived(Duration::ZERO);
+    let Err(Missing::Unavailable { cause, wait }) = cache.proof().await else { panic!("it has ended") };
+    assert!(cause.contains("has ended already"), "{cause}");
+    assert!(wait <= LONGEST_PAUSE);
+    sleep(Duration::from_secs(3_600)).await;
+    // One a minute at last, each up to half a minute early.
+    let fetches = fetches.load(Ordering::SeqCst);
+    assert!((60..=130).contains(&fetches), "{fetches} fetches in an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lives_shorter_than_a_minute_are_used_and_their_fetches_are_spaced() {
+    for life in [Duration::from_nanos(1), Duration::from_millis(10), Duration::from_secs(5)] {
+        let (cache, fetches) = short_lived(life);
+        cache.first().await;
+        sleep(Duration::from_secs(3_600)).await;
+        let fetches = fetches.load(Ordering::SeqCst);
+        assert!((55..=75).contains(&fetches), "{life:?}: {fetches} fetches in an hour");
+        // Between its end and the next fetch, callers are told.
+        let Err(Missing::Unavailable { cause, wait }) = cache.proof().await else { panic!("{life:?} is over") };
+        assert!(cause.contains("last only"), "{cause}");
+        assert!(wait <= SHORT_LIFE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_life_of_ages_is_no_reason_to_wait_for_ages() {
+    let (cache, fetches) = short_lived(Duration::MAX);
+    cache.first().await;
+    sleep(LONGEST_LIFE).await;
+    assert_eq!(fetches.load(Ordering::SeqCst), 2);
+    assert_eq!(cache.proof().await, Ok(token(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_panics_is_counted_and_tried_again() {
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&fetches);
+    let fetch = move || {
+        let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            assert!(number > 2, "a bug");
+            Ok(Fresh { proof: token(number), life: LIFE })
+        }
+    };
+    let metrics = Metrics::default();
+    let cache = Cache::start("a source", fetch, metrics.credential("default"));
+    let Err(Missing::Unavailable { cause, wait }) = cache.proof().await else { panic!("the fetch panicked") };
+    assert_eq!((cause.as_str(), wait), ("the fetch panicked", Duration::from_secs(1)));
+    cache.first().await;
+    assert_eq!(cache.proof().await, Ok(token(3)));
+    assert_eq!(metrics.task_panics.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_whose_credentials_are_all_refused_do_not_drive_fetches() {
+    let iam = Iam::answering([Ok(())]);
+    let cache = iam.cache();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3_600) {
+        let current = cache.proof().await.unwrap();
+        cache.retire(&current);
+        sleep(Duration::from_millis(100)).await;
+    }
+    // Their own life asks for four or five.
+    assert!(iam.fetches() <= 25, "{} fetches in an hour", iam.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_of_the_task_is_a_metric() {
+    let metrics = Metrics::default();
+    let iam = Iam::answering([Err(down()), Err(Failed { refused: true, ..down() }), Ok(())]);
+    iam.answers.forget_permits(usize::MAX >> 4);
+    let fetching = Arc::clone(&iam);
+    let fetch = move || {
+        let iam = Arc::clone(&fetching);
+        async move {
+            iam.answers.acquire().await.unwrap().forget();
+            let answer = iam.script.lock().unwrap().remove(0);
+            answer.map(|()| Fresh { proof: token(1), life: LIFE })
+        }
+    };
+    let _cache = Cache::start("a source", fetch, metrics.credential("default"));
+    let state = || {
+        let text = metrics.text();
+        let line = text.lines().find(|line| line.starts_with("apig_gateway_credential_state{") && line.ends_with(" 1"));
+        line.unwrap().split('"').nth(3).unwrap().to_owned()
+    };
+    for (expected, pause) in [("failed", 2), ("refused", 301), ("valid", 0)] {
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(state(), "fetching");
+        iam.answers.add_permits(1);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(state(), expected);
+        sleep(Duration::from_secs(pause)).await;
+    }
 }

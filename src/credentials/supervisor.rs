@@ -1,0 +1,78 @@
+//! Keeps a background task alive: after a panic it is counted, reported and started again, with a back-off.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::error;
+
+/// Pauses after panics: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A task that ran this long begins with the first pause again.
+const STABLE: Duration = Duration::from_secs(600);
+
+/// Runs a task until it returns or the handle is dropped; `panicked` hears of each pause before it runs again. Needs a
+/// runtime.
+pub(super) fn supervise<F>(
+    name: String,
+    panics: Counter,
+    run: impl Fn() -> F + Send + 'static,
+    panicked: impl Fn(Duration) + Send + 'static,
+) -> AbortOnDropHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let started = Instant::now();
+            let task = AbortOnDropHandle::new(tokio::spawn(run()));
+            match task.await {
+                Err(ended) if ended.is_panic() => {}
+                Ok(()) | Err(_) => return,
+            }
+            if started.elapsed() >= STABLE {
+                pause = FIRST_PAUSE;
+            }
+            panics.inc();
+            // The text of a panic could quote a secret.
+            error!(task = name, ?pause, "a background task panicked and is started again");
+            panicked(pause);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_started_again_with_longer_and_longer_pauses() {
+        let (runs, panics, pauses) = (Arc::new(AtomicUsize::new(0)), Counter::default(), Arc::new(AtomicUsize::new(0)));
+        let (counted, heard) = (Arc::clone(&runs), Arc::clone(&pauses));
+        let run = move || {
+            let number = counted.fetch_add(1, Ordering::SeqCst);
+            async move { assert_eq!(number, 8, "it fails until the ninth run") }
+        };
+        let panicked = move |pause: Duration| {
+            heard.fetch_add(usize::try_from(pause.as_secs()).unwrap(), Ordering::SeqCst);
+        };
+        let task = supervise("test".into(), panics.clone(), run, panicked);
+        let started = Instant::now();
+        task.await.unwrap();
+        let expected = 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60;
+        assert_eq!(started.elapsed().as_secs(), expected);
+        assert_eq!((runs.load(Ordering::SeqCst), panics.get()), (9, 8));
+        assert_eq!(pauses.load(Ordering::SeqCst) as u64, expected);
+    }
+}
