@@ -2,11 +2,12 @@
 //! opens no socket, and its faults name keys, never values.
 
 mod credentials;
+mod plaintext;
 mod read;
 mod region;
 mod settings;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::Url;
 
@@ -21,7 +22,6 @@ use crate::{
     cloud, http,
     log::LogFormat,
     policy::Policy,
-    secret::Secret,
     server::{self, Access, Address, Owner},
     tls,
     validate::is_safe_segment,
@@ -105,14 +105,23 @@ impl Config {
         let mut read = Reader::new(sources);
         let family = read.one_of("api-family", &["apic", "apigw"]).unwrap_or("apic");
         let base = upstream(&mut read, family);
+        read.is_on("allow-plaintext-upstream");
+        let tls = upstream_tls(&mut read);
         let upstream = base.map(|base| http::Settings {
             base,
             proxy: read.text("upstream-proxy").and_then(|text| read.check("upstream-proxy", base_url(&text))),
-            extra_roots: read.file("upstream-ca"),
-            identity: client_identity(&mut read),
+            tls: tls.clone(),
+            shows_identity: true,
             connect_timeout: read.duration("connect-timeout"),
             idle_timeout: read.duration("upstream-idle-timeout"),
         });
+        if let Some(upstream) = &upstream {
+            let key = if read.text("upstream").is_some() { "upstream" } else { "region" };
+            plaintext::check(&mut read, key, &upstream.base, upstream.proxy.as_ref());
+            if let Some(Err((key, fault))) = tls.as_ref().map(|_| upstream.check()) {
+                read.fault(key, fault);
+            }
+        }
         let default_project = read.text("project-id");
         if default_project.as_deref().is_some_and(|id| !is_safe_segment(id)) {
             read.fault("project-id", "must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~");
@@ -209,28 +218,38 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-/// The client certificate for the upstream and its key, PEM, one after the other.
-fn client_identity(read: &mut Reader<'_>) -> Option<Secret<Vec<u8>>> {
-    match (read.file("upstream-client-certificate"), read.file("upstream-client-key")) {
-        (Some(certificate), Some(key)) => Some(Secret::new([certificate, b"\n".to_vec(), key].concat())),
+/// The TLS files towards the upstream: `None` without any, also when a fault was noted.
+fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<http::TlsFiles>> {
+    let path = |key| read.text(key).map(PathBuf::from);
+    let ca = path("upstream-ca");
+    let identity = match (path("upstream-client-certificate"), path("upstream-client-key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (Some(_), None) => {
             read.fault("upstream-client-certificate", "needs upstream-client-key");
-            None
+            return None;
         }
         (None, Some(_)) => {
             read.fault("upstream-client-key", "needs upstream-client-certificate");
-            None
+            return None;
         }
-    }
+    };
+    let files = http::TlsFiles::load(ca, identity);
+    let noted = |faults: Vec<_>| faults.into_iter().for_each(|(key, fault)| read.fault(key, fault));
+    files.map_err(noted).ok().flatten().map(Arc::new)
 }
 
 /// TLS for callers: `None` for plain text, also when a fault was noted.
 fn tls(read: &mut Reader<'_>, listen: Option<&Address>) -> Option<(tls::Settings, tls::Loaded)> {
     let path = |read: &Reader<'_>, key| read.text(key).map(PathBuf::from);
     let client_ca = path(read, "tls-client-ca");
+    let client_crl = path(read, "tls-client-crl");
+    if client_crl.is_some() && client_ca.is_none() {
+        read.fault("tls-client-crl", "needs tls-client-ca");
+        return None;
+    }
     let settings = match (path(read, "tls-certificate"), path(read, "tls-key")) {
-        (Some(certificate), Some(key)) => tls::Settings { certificate, key, client_ca },
+        (Some(certificate), Some(key)) => tls::Settings { certificate, key, client_ca, client_crl },
         (Some(_), None) => {
             read.fault("tls-certificate", "needs tls-key");
             return None;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod cache;
+mod file;
 mod fuse;
 mod held;
 mod keys;
@@ -11,11 +12,9 @@ mod signer;
 mod signing_key;
 mod source;
 mod supervisor;
-mod token_file;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -25,13 +24,13 @@ use serde_json::{Value, json};
 
 use self::signing_key::{KeyRing, Permit, Sent, SigningKey};
 pub(crate) use self::{
+    file::CredentialFile,
     fuse::Verdict,
     held::Held,
     keys::Keys,
     project::{Project, Settings as ProjectSettings},
     signer::Wire,
     source::{IdToken, Login, Source, Workload},
-    token_file::read as read_token,
 };
 use crate::{call::Call, http as exchange, telemetry::Metrics};
 
@@ -69,8 +68,8 @@ pub(crate) enum Settings {
 pub(crate) enum Kind {
     /// One token.
     Token(HeaderValue),
-    /// One token, as it was in a file that may change.
-    TokenFile(PathBuf, HeaderValue),
+    /// Any other kind, made of a file that may change.
+    File(CredentialFile),
     /// An access key pair.
     Keys(Keys),
     /// What is fetched, and fetched again in time.
@@ -178,11 +177,11 @@ impl Credentials {
         let ring = Arc::new(KeyRing::default());
         Ok(match settings {
             Settings::Passthrough => Self::Passthrough,
-            Settings::One(kind) => Self::One(Arc::new(Held::start(kind, "default", &ring, metrics)?)),
+            Settings::One(kind) => Self::One(Held::start(kind, "default", &ring, metrics)?),
             Settings::Identities(kinds) => {
                 let start = |(project, kind): (String, Kind)| {
                     let held = Held::start(kind, &project, &ring, metrics)?;
-                    Ok((project, Arc::new(held)))
+                    Ok((project, held))
                 };
                 Self::Identities(kinds.into_iter().map(start).collect::<Result<_, String>>()?)
             }

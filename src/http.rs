@@ -1,12 +1,14 @@
 //! One HTTP exchange with the upstream: pooled, bounded, without redirects, proxies or repeats of its own. The only
 //! room that knows reqwest; it knows nothing of the cloud's API.
 
+mod tls;
+
 use std::{
     borrow::Cow,
     convert::Infallible,
     error::Error as _,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -14,9 +16,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use reqwest::{Certificate, Identity, Proxy, Url};
+use reqwest::{Proxy, Url};
 
-use crate::{secret::Secret, telemetry::Metrics};
+pub(crate) use self::tls::TlsFiles;
+use self::tls::{Fault, Material};
+use crate::telemetry::Metrics;
 
 /// As much of an answer's body as is ever read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
@@ -29,10 +33,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Settings {
     pub(crate) base: Url,
     pub(crate) proxy: Option<Url>,
-    /// Further roots to trust, PEM.
-    pub(crate) extra_roots: Option<Vec<u8>>,
-    /// A certificate to show the upstream and its key, PEM.
-    pub(crate) identity: Option<Secret<Vec<u8>>>,
+    /// Certificates from files; `None`: the platform's roots alone.
+    pub(crate) tls: Option<Arc<TlsFiles>>,
+    /// Whether the client certificate of those files is for this upstream.
+    pub(crate) shows_identity: bool,
     pub(crate) connect_timeout: Duration,
     /// Shorter than common servers keep idle connections, so that it is we who close them.
     pub(crate) idle_timeout: Duration,
@@ -41,11 +45,18 @@ pub(crate) struct Settings {
 /// A connection pool to one upstream.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
-    client: reqwest::Client,
+    pool: Arc<Pool>,
     base: Url,
     /// Host and port as the `Host` header has them.
     authority: String,
     metrics: Arc<Metrics>,
+}
+
+/// The client of an upstream, which is replaced when its certificates change.
+#[derive(Debug)]
+struct Pool {
+    settings: Settings,
+    client: RwLock<reqwest::Client>,
 }
 
 /// What came back, its body read no further than is of use.
@@ -81,13 +92,21 @@ pub(crate) enum Failure {
     Garbled(String),
 }
 
-impl Upstream {
-    /// Makes the pool; opens nothing yet.
+impl Settings {
+    /// Whether a client can be made with these settings.
     ///
     /// # Errors
     ///
-    /// The certificates can't be read, or the proxy's address can't be used.
-    pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
+    /// The certificates, the key or the proxy's address can't be used: the setting, and the reason.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        match &self.tls {
+            None => self.client(&Material::default()).map(drop),
+            Some(tls) => tls.check(self),
+        }
+    }
+
+    /// Makes a client; opens nothing yet.
+    fn client(&self, material: &Material) -> Result<reqwest::Client, Fault> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("apig-grpc-gateway/", env!("CARGO_PKG_VERSION")))
             // A redirect would carry X-Auth-Token to another host; reqwest strips only the headers it knows.
@@ -97,30 +116,43 @@ impl Upstream {
             .retry(reqwest::retry::never())
             // Also switches off the proxies that the environment names.
             .no_proxy()
-            .connect_timeout(settings.connect_timeout)
-            .pool_idle_timeout(settings.idle_timeout)
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(self.idle_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             // Idle connections are dropped by the pool; pings are for those that calls wait on.
             .http2_keep_alive_while_idle(false);
-        if let Some(proxy) = &settings.proxy {
-            builder = builder.proxy(Proxy::all(proxy.clone()).map_err(|fault| chain(&fault))?);
+        if let Some(proxy) = &self.proxy {
+            let proxy = Proxy::all(proxy.clone()).map_err(|fault| ("upstream-proxy", chain(&fault)))?;
+            builder = builder.proxy(proxy);
         }
-        if let Some(pem) = &settings.extra_roots {
-            let roots = Certificate::from_pem_bundle(pem).map_err(|fault| chain(&fault))?;
-            builder = builder.tls_certs_merge(roots);
-        }
-        if let Some(pem) = &settings.identity {
-            let identity = Identity::from_pem(pem.expose())
-                .map_err(|_| "upstream-client-certificate and upstream-client-key can't be used".to_owned())?;
-            builder = builder.identity(identity);
-        }
-        let client = builder.build().map_err(|fault| chain(&fault))?;
+        let client = material.add_to(builder, self.shows_identity)?.build();
+        client.map_err(|fault| (material.setting(), format!("can't be used: {}", chain(&fault))))
+    }
+}
+
+impl Upstream {
+    /// Makes the pool; opens nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Settings::check`].
+    pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let pool = match &settings.tls {
+            None => Pool::new(settings, &Material::default()).map(Arc::new),
+            Some(tls) => tls.pool(settings),
+        };
+        let pool = pool.map_err(|(setting, fault)| format!("{setting} {fault}"))?;
         let host = settings.base.host_str().unwrap_or_default();
         // A default port is in neither.
         let authority = settings.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        Ok(Self { client, base: settings.base.clone(), authority, metrics })
+        Ok(Self { pool, base: settings.base.clone(), authority, metrics })
+    }
+
+    /// The client for one exchange, which ends on it even if the client is replaced meanwhile.
+    fn client(&self) -> reqwest::Client {
+        self.pool.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Host and port as the `Host` header has them.
@@ -155,7 +187,7 @@ impl Upstream {
         let mut request = reqwest::Request::new(verb, url);
         *request.headers_mut() = headers;
         *request.body_mut() = body.map(Into::into);
-        match self.client.execute(request).await {
+        match self.client().execute(request).await {
             Ok(response) => Ok(read(response, true, tokio::time::Instant::now() + BODY_TIMEOUT).await),
             Err(fault) => Err(chain(&fault.without_url())),
         }
@@ -191,7 +223,7 @@ impl Upstream {
             None => hook.sent(),
         }
         let mut timer = Timer { metrics: &self.metrics, verb, started: Instant::now(), status: None };
-        let result = self.client.execute(request).await;
+        let result = self.client().execute(request).await;
         timer.status = result.as_ref().ok().map(reqwest::Response::status);
         drop(timer);
         match result {
@@ -226,6 +258,17 @@ struct Timer<'a> {
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
         self.metrics.upstream(&self.verb, self.status, self.started.elapsed());
+    }
+}
+
+impl Pool {
+    fn new(settings: &Settings, material: &Material) -> Result<Self, Fault> {
+        let client = settings.client(material)?;
+        Ok(Self { settings: settings.clone(), client: RwLock::new(client) })
+    }
+
+    fn replace(&self, client: reqwest::Client) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
     }
 }
 

@@ -20,7 +20,7 @@ pub mod cli;
 mod cloud;
 pub mod config;
 mod credentials;
-mod follow;
+mod file_watcher;
 mod held;
 mod http;
 pub mod log;

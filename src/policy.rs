@@ -222,7 +222,7 @@ fn rule(table: &toml::Table, fault: &mut dyn FnMut(&dyn fmt::Display)) -> Option
             texts.iter().map(|text| text.as_str().filter(|text| !text.is_empty()).map(str::to_owned)).collect()
         });
         if texts.is_none() {
-            fault(&format_args!("{key} must be a list of strings, and not empty"));
+            fault(&format_args!("{key} must be a list of strings, and not empty: remove it to allow all of them"));
         }
         // A broken list allows nothing, though the fault keeps it from being used at all.
         Some(texts.unwrap_or_default())

@@ -12,7 +12,7 @@ mod worker;
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
@@ -124,6 +124,8 @@ pub struct Server {
     health: HealthReporter,
     credentials: Arc<Credentials>,
     shared: Arc<Shared>,
+    /// Follows the certificates towards the cloud.
+    _upstream_tls: Option<AbortOnDropHandle<()>>,
 }
 
 /// Why a server can't start.
@@ -198,7 +200,8 @@ impl Server {
             Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
         let workers = sockets.into_iter().map(worker).collect::<Result<_, _>>()?;
-        Ok(Self { admin, address, workers, health, credentials, shared })
+        let upstream_tls = settings.upstream.tls.as_ref().map(|files| files.follow(&shared.metrics));
+        Ok(Self { admin, address, workers, health, credentials, shared, _upstream_tls: upstream_tls })
     }
 
     /// The address of the gRPC port.

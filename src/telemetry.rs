@@ -55,6 +55,18 @@ struct RenewalLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileLabels {
+    setting: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileReloadLabels {
+    setting: &'static str,
+    /// `loaded` or `failed`.
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct IdentityLabels {
     identity: String,
 }
@@ -105,6 +117,17 @@ impl Renewals {
     }
 }
 
+/// Counters of the files of one setting that are loaded again when they change.
+#[derive(Debug, Clone)]
+pub(crate) struct FileReloads {
+    pub(crate) setting: &'static str,
+    /// Loads that brought something new.
+    pub(crate) loaded: Counter,
+    pub(crate) failed: Counter,
+    /// Watchers of this setting whose last load failed.
+    pub(crate) failing: Gauge,
+}
+
 /// All that the gateway counts. Names follow OpenTelemetry's semantic conventions where those have one.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -135,10 +158,10 @@ pub(crate) struct Metrics {
     pub(crate) tls_handshakes_failed: Counter,
     /// When the gateway's certificate ends, in seconds since 1970; 0 without TLS.
     pub(crate) tls_not_after: Gauge,
-    /// Times that the TLS files were read again.
-    pub(crate) tls_reloads: Counter,
-    /// Times that they could not be used.
-    pub(crate) tls_reload_failures: Counter,
+    /// The earliest time at which the CA of a loaded revocation list issues its next one, in seconds since 1970; 0 without lists.
+    pub(crate) tls_crl_next_update: Gauge,
+    file_reloads: Family<FileReloadLabels, Counter>,
+    files_failing: Family<FileLabels, Gauge>,
     /// Audit lines that could not be written where they belong.
     pub(crate) audit_lines_not_written: Counter,
     /// Calls that policy refused.
@@ -166,8 +189,9 @@ impl Default for Metrics {
             expiries: Family::default(),
             tls_handshakes_failed: Counter::default(),
             tls_not_after: Gauge::default(),
-            tls_reloads: Counter::default(),
-            tls_reload_failures: Counter::default(),
+            tls_crl_next_update: Gauge::default(),
+            file_reloads: Family::default(),
+            files_failing: Family::default(),
             audit_lines_not_written: Counter::default(),
             calls_not_allowed: Counter::default(),
         };
@@ -246,11 +270,21 @@ impl Metrics {
             Unit::Seconds,
             self.tls_not_after.clone(),
         );
-        registry.register("apig_gateway_tls_reloads", "Times that TLS files were read again", self.tls_reloads.clone());
+        registry.register_with_unit(
+            "apig_gateway_tls_client_crl_next_update",
+            "When the first of the loaded revocation lists is due to be replaced, since 1970; 0 without lists",
+            Unit::Seconds,
+            self.tls_crl_next_update.clone(),
+        );
         registry.register(
-            "apig_gateway_tls_reload_failures",
-            "Times that changed TLS files could not be used",
-            self.tls_reload_failures.clone(),
+            "apig_gateway_file_reloads",
+            "Changed files that were loaded again, and loads that failed",
+            self.file_reloads.clone(),
+        );
+        registry.register(
+            "apig_gateway_file_reload_failing",
+            "Files, by setting, that can't be loaded at present; their previous content is in use",
+            self.files_failing.clone(),
         );
         registry.register(
             "apig_gateway_audit_lines_not_written",
@@ -284,6 +318,13 @@ impl Metrics {
     /// The position of the fuse of an identity's key pair.
     pub(crate) fn credential_fuse(&self, identity: &str) -> Gauge {
         self.credential_fuses.get_or_create(&IdentityLabels { identity: identity.to_owned() }).clone()
+    }
+
+    /// The counters of the files of one setting.
+    pub(crate) fn file_reloads(&self, setting: &'static str) -> FileReloads {
+        let reloads = |result| self.file_reloads.get_or_create(&FileReloadLabels { setting, result }).clone();
+        let failing = self.files_failing.get_or_create(&FileLabels { setting }).clone();
+        FileReloads { setting, loaded: reloads("loaded"), failed: reloads("failed"), failing }
     }
 
     /// Counts a call that is over.

@@ -1,23 +1,26 @@
-//! TLS on the gRPC port: certificate, key and callers' CA come from files that are read again when they change. What can't
-//! be used is told and counted, and what was there before serves on.
+//! TLS on the gRPC port: certificate, key, callers' CA and revocation lists come from files that are loaded again when they
+//! change. Files that can't be used are reported and counted, and their previous content stays in use.
+
+mod revocation;
 
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::{follow::follow, telemetry::Metrics};
+use self::revocation::RevocationLists;
+use crate::{file_watcher, telemetry::Metrics};
 
 /// The files, as the settings name them.
 #[derive(Debug, Clone)]
@@ -26,16 +29,22 @@ pub(crate) struct Settings {
     pub(crate) key: PathBuf,
     /// `None`: callers need no certificate.
     pub(crate) client_ca: Option<PathBuf>,
+    /// `None`: revocation is not checked.
+    pub(crate) client_crl: Option<PathBuf>,
 }
 
 /// What the files held.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     config: Arc<ServerConfig>,
-    /// What was read, to tell a change from a mere touch.
+    /// The public content of the files, to tell a change from a mere touch. A new key has a new certificate.
     certificates: Vec<CertificateDer<'static>>,
+    client_ca: Vec<CertificateDer<'static>>,
+    client_crl: Vec<CertificateRevocationListDer<'static>>,
     /// When the first certificate of the chain ends, in seconds since 1970.
     not_after: i64,
+    /// When the first of the revocation lists is due to be replaced, in seconds since 1970.
+    next_update: Option<i64>,
 }
 
 /// TLS for new connections, as the files have it.
@@ -50,9 +59,10 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// One can't be read, holds no PEM, or the key is another certificate's. The text quotes nothing of a file.
+    /// A file can't be read or holds no PEM, the key is another certificate's, or the revocation lists can't be relied on.
+    /// The text quotes no content of a file.
     pub(crate) fn load(&self) -> Result<Loaded, String> {
-        let certificates = certificates(&self.certificate)?;
+        let certificates = certificates_of(&self.certificate)?;
         let key = read(&self.key)?;
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| about(&self.key, "holds no private key"))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -60,16 +70,24 @@ impl Settings {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|fault| fault.to_string())?;
+        let client_ca = self.client_ca.as_deref().map(certificates_of).transpose()?.unwrap_or_default();
+        let lists = match &self.client_crl {
+            None => RevocationLists::default(),
+            Some(path) => RevocationLists::load(path, &client_ca, SystemTime::now())?,
+        };
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let mut roots = RootCertStore::empty();
-                for certificate in self::certificates(path)? {
-                    roots.add(certificate).map_err(|fault| about(path, &fault.to_string()))?;
+                for certificate in &client_ca {
+                    roots.add(certificate.clone()).map_err(|fault| about(path, &fault.to_string()))?;
                 }
+                // With lists, every certificate of a caller's chain must be on record as not revoked: an unknown status is
+                // refused. A list past its next update still counts: it is replaced as soon as a newer one can be loaded.
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .with_crls(lists.der.iter().cloned())
                     .build()
-                    .map_err(|fault| about(path, &fault.to_string()))?;
+                    .map_err(|fault| about(self.client_crl.as_deref().unwrap_or(path), &fault.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -83,34 +101,43 @@ impl Settings {
         config.send_tls13_tickets = 0;
         let not_after = certificates.iter().map(|der| not_after(der)).min().flatten();
         let not_after = not_after.ok_or_else(|| about(&self.certificate, "holds a certificate that can't be read"))?;
-        Ok(Loaded { config: Arc::new(config), certificates, not_after })
+        let RevocationLists { der: client_crl, next_update } = lists;
+        Ok(Loaded { config: Arc::new(config), certificates, client_ca, client_crl, not_after, next_update })
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten().cloned().collect()
+        let optional = [self.client_ca.as_ref(), self.client_crl.as_ref()];
+        [&self.certificate, &self.key].into_iter().chain(optional.into_iter().flatten()).cloned().collect()
+    }
+}
+
+impl Loaded {
+    fn is_like(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+            && self.client_ca == other.client_ca
+            && self.client_crl == other.client_crl
+    }
+
+    fn report(&self, metrics: &Metrics) {
+        metrics.tls_not_after.set(self.not_after);
+        metrics.tls_crl_next_update.set(self.next_update.unwrap_or_default());
     }
 }
 
 impl Tls {
     /// Serves what was loaded, and follows the files. Needs a runtime.
     pub(crate) fn start(settings: Settings, loaded: Loaded, metrics: Arc<Metrics>) -> Self {
-        metrics.tls_not_after.set(loaded.not_after);
+        loaded.report(&metrics);
         let current = Arc::new(RwLock::new(loaded));
         let held = Arc::clone(&current);
-        let watch = follow(settings.files(), move || match settings.load() {
-            Ok(loaded) => {
-                metrics.tls_not_after.set(loaded.not_after);
-                metrics.tls_reloads.inc();
-                let mut current = held.write().unwrap_or_else(PoisonError::into_inner);
-                if current.certificates != loaded.certificates {
-                    info!(certificate = %settings.certificate.display(), not_after = loaded.not_after, "certificate read again");
-                }
-                *current = loaded;
-            }
-            Err(fault) => {
-                metrics.tls_reload_failures.inc();
-                warn!(%fault, "TLS files can't be used; the old ones serve on");
-            }
+        let reloads = metrics.file_reloads("tls-certificate");
+        let watch = file_watcher::watch(settings.files(), reloads, move || {
+            let loaded = settings.load()?;
+            loaded.report(&metrics);
+            let mut current = held.write().unwrap_or_else(PoisonError::into_inner);
+            let is_changed = !current.is_like(&loaded);
+            *current = loaded;
+            Ok(is_changed)
         });
         Self { current, _watch: watch }
     }
@@ -121,7 +148,7 @@ impl Tls {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {

@@ -72,13 +72,16 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
 /// A command for each kind of credentials that the documented world gives, for people to copy. A test runs them all.
 fn how_to_try(address: SocketAddr) -> String {
     let cloud = format!("http://{address}");
+    // Its secrets are made up.
+    let consent = if address.ip().is_loopback() { "" } else { " --allow-plaintext-upstream" };
     let serve = format!(
-        "apig-grpc-gateway serve --upstream {cloud} --iam-endpoint {cloud} \\\n    --project-name cn-north-4 --credentials"
+        "apig-grpc-gateway serve --upstream {cloud} --iam-endpoint {cloud}{consent} \\\n    \
+         --project-name cn-north-4 --credentials"
     );
     format!(
         "To try the gateway before it, with credentials of each kind (passthrough: callers bring one of the tokens)
 
-  apig-grpc-gateway serve --upstream {cloud} --credentials passthrough
+  apig-grpc-gateway serve --upstream {cloud}{consent} --credentials passthrough
 
   APIG_GATEWAY_TOKEN=demo-operator-token \\
   {serve} token
@@ -111,4 +114,20 @@ and to end what was issued, or to have IAM fail (or api, sts, metadata, containe
   curl -X DELETE {cloud}/emulator/outages/iam
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_to_try_consent_to_plain_text_where_they_must() {
+        let consents =
+            |address: &str| how_to_try(address.parse().unwrap()).matches("--allow-plaintext-upstream").count();
+        assert_eq!(consents("127.0.0.1:18080"), 0);
+        assert_eq!(
+            consents("10.0.0.5:18080"),
+            how_to_try("10.0.0.5:18080".parse().unwrap()).matches(" serve ").count()
+        );
+    }
 }

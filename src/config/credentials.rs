@@ -1,12 +1,15 @@
 //! Which credentials the gateway holds, from settings, from the table of identities, and from what a user of the vendor's
 //! SDK has set up already.
 
-use std::{fs, path::PathBuf, time::Duration};
+mod auto;
 
-use super::{base_url, read::Reader, region};
+use std::{path::PathBuf, time::Duration};
+
+use self::auto::auto;
+use super::{base_url, plaintext, read::Reader, region};
 use crate::{
     credentials::{
-        IdToken, Keys, Kind, Login, ProjectSettings, Scope, Settings, Source, Workload, parse_token, read_token,
+        CredentialFile, IdToken, Keys, Kind, Login, ProjectSettings, Scope, Settings, Source, Workload, parse_token,
     },
     http,
     secret::Secret,
@@ -46,6 +49,7 @@ struct Services {
     /// On a link of their own: no proxy.
     metadata: http::Settings,
     region: Option<String>,
+    allows_plaintext: bool,
 }
 
 pub(super) fn read(
@@ -101,18 +105,28 @@ fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<
     let sts = endpoint(read, "sts-endpoint", "HUAWEICLOUD_SDK_STS_ENDPOINT", region::sts(region.as_deref()));
     let metadata = read.text("metadata-endpoint").unwrap_or_default();
     let metadata = read.check("metadata-endpoint", base_url(&metadata));
-    let at = |base| upstream.map(|upstream| http::Settings { base, identity: None, ..upstream.clone() });
+    let proxy = upstream.and_then(|upstream| upstream.proxy.as_ref());
+    for (key, url) in [("iam-endpoint", &iam), ("sts-endpoint", &sts)] {
+        if let Some(url) = url {
+            plaintext::check(read, key, url, proxy);
+        }
+    }
+    if let Some(url) = &metadata {
+        plaintext::check_near(read, "metadata-endpoint", url);
+    }
+    let allows_plaintext = plaintext::is_allowed(read);
+    let at = |base| upstream.map(|upstream| http::Settings { base, shows_identity: false, ..upstream.clone() });
     let near = |base| {
         let connect_timeout = Duration::from_secs(3);
         upstream.map(|upstream| http::Settings {
             base,
-            identity: None,
+            shows_identity: false,
             proxy: None,
             connect_timeout,
             ..upstream.clone()
         })
     };
-    Some(Services { iam: at(iam?)?, sts: at(sts?)?, metadata: near(metadata?)?, region })
+    Some(Services { iam: at(iam?)?, sts: at(sts?)?, metadata: near(metadata?)?, region, allows_plaintext })
 }
 
 /// The credential of one identity, of any kind but `auto`.
@@ -122,9 +136,8 @@ fn one(
     services: &Services,
     foreign: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, Fault> {
-    let token = given.secret("token")?;
     if kind == "passthrough" {
-        if token.is_some() || given.text("token-file").is_some() {
+        if given.text("token").is_some() || given.text("token-file").is_some() {
             let what = "is passthrough, but a token is given: set it to token, or take the token away";
             return Err(("credentials", what.into()));
         }
@@ -144,8 +157,8 @@ fn held(
             (Some(_), Some(_)) => Err(("token-file", "and token are both given; one is enough".into())),
             (Some(token), None) => parse_token(&token).map(Kind::Token).map_err(|what| ("token", what.into())),
             (None, Some(path)) => {
-                let token = read_token(&path).map_err(|what| ("token-file", what))?;
-                Ok(Kind::TokenFile(path, token))
+                let make = |text: &str| parse_token(text).map(Kind::Token).map_err(Into::into);
+                CredentialFile::load("token-file", path, make).map(Kind::File).map_err(|what| ("token-file", what))
             }
             (None, None) => {
                 Err(("credentials", "is token, but neither APIG_GATEWAY_TOKEN nor token-file is given".into()))
@@ -157,19 +170,22 @@ fn held(
                 (None, Some(name)) => Scope::ProjectName(name),
                 (None, None) => return Err(("project-id", "is required, or project-name, or region".into())),
             };
-            let login = Login {
-                user: given.required("user-name", kind)?,
-                account: given.required("account-name", kind)?,
-                password: given.secret("password")?.ok_or_else(|| missing(kind, "password"))?,
-                scope,
-            };
-            Ok(Kind::Fetched(Box::new(Source::Password(services.iam.clone(), login))))
+            let user = given.required("user-name", kind)?;
+            let account = given.required("account-name", kind)?;
+            let iam = services.iam.clone();
+            given.with_secret(kind, "password", "password-file", move |password| {
+                let (user, account, scope) = (user.clone(), account.clone(), scope.clone());
+                Ok(Kind::Fetched(Box::new(Source::Password(iam.clone(), Login { user, password, account, scope }))))
+            })
         }
         "aksk" => {
             let id = given.required("access-key-id", kind)?;
-            let secret = given.secret("secret-access-key")?.ok_or_else(|| missing(kind, "secret-access-key"))?;
-            let keys = Keys::new(&id, secret.expose(), given.text("security-token").as_deref());
-            keys.map(Kind::Keys).map_err(|what| ("access-key-id", what.into()))
+            let security_token = given.text("security-token").map(Secret::<String>::new);
+            given.with_secret(kind, "secret-access-key", "secret-access-key-file", move |secret| {
+                let token = security_token.as_ref().map(|token| token.expose().as_str());
+                let keys = Keys::new(&id, secret.expose(), token);
+                keys.map(Kind::Keys).map_err(|what| ("access-key-id", what.into()))
+            })
         }
         "metadata" => Ok(Kind::Fetched(Box::new(Source::Metadata(services.metadata.clone())))),
         "container" => match container(services, foreign)? {
@@ -201,21 +217,24 @@ impl Given<'_> {
         self.text(key).filter(|text| !text.is_empty()).ok_or_else(|| missing(kind, key))
     }
 
-    /// A secret, from where it is or from the file that holds it.
-    fn secret(&self, key: &'static str) -> Result<Option<Secret>, Fault> {
-        let file = match key {
-            "password" => "password-file",
-            "secret-access-key" => "secret-access-key-file",
-            _ => return Ok(self.text(key).map(Secret::new)),
-        };
+    /// The credential that is made of a secret: one that is given, or one in a file, which is followed.
+    fn with_secret(
+        &self,
+        kind: &str,
+        key: &'static str,
+        file: &'static str,
+        make: impl Fn(Secret) -> Result<Kind, Fault> + Send + Sync + 'static,
+    ) -> Result<Kind, Fault> {
         match (self.text(key), self.text(file)) {
             (Some(_), Some(_)) => Err((file, format!("and {key} are both given; one is enough"))),
-            (Some(text), None) => Ok(Some(Secret::new(text))),
-            (None, None) => Ok(None),
+            (Some(text), None) => make(Secret::new(text)),
+            (None, None) => Err(missing(kind, key)),
             (None, Some(path)) => {
-                let text = fs::read_to_string(path).map_err(|fault| (file, format!("can't be read: {fault}")))?;
-                let text = text.trim_end_matches(['\r', '\n']);
-                if text.is_empty() { Err((file, "is empty".into())) } else { Ok(Some(Secret::new(text))) }
+                let make = move |text: &str| match text.trim_end_matches(['\r', '\n']) {
+                    "" => Err("is empty".to_owned()),
+                    text => make(Secret::new(text)).map_err(|(_, what)| what),
+                };
+                CredentialFile::load(file, path.into(), make).map(Kind::File).map_err(|what| (file, what))
             }
         }
     }
@@ -301,96 +320,11 @@ fn container(
     let (Some(uri), Some(token_file)) = (foreign(CONTAINER_URI), foreign(CONTAINER_TOKEN)) else { return Ok(None) };
     let (uri, query) = uri.split_once('?').unwrap_or((&uri, ""));
     let base = base_url(uri).map_err(|what| ("credentials", format!("is container, but {CONTAINER_URI} {what}")))?;
+    if !services.allows_plaintext {
+        plaintext::near(&base).map_err(|what| ("credentials", format!("is container, but {CONTAINER_URI} {what}")))?;
+    }
     let at = http::Settings { base, ..services.metadata.clone() };
     Ok(Some(Source::Container { at, query: query.to_owned(), token_file: token_file.into() }))
-}
-
-/// What `auto` chose.
-struct Chosen {
-    why: String,
-    project_id: Option<String>,
-}
-
-/// The SDK's chain, in its order: the first link that is set up.
-fn auto(services: &Services, foreign: &dyn Fn(&str) -> Option<String>) -> Result<(Kind, Chosen), Fault> {
-    let mut project_id = foreign("HUAWEICLOUD_SDK_PROJECT_ID");
-    let chosen = |why: &str, project_id| Chosen { why: why.to_owned(), project_id };
-    if let Some(workload) = workload(foreign)? {
-        let kind = Kind::Fetched(Box::new(Source::Oidc(services.sts.clone(), workload)));
-        return Ok((kind, chosen("oidc: HUAWEICLOUD_OIDC_PROVIDER_URN, _AGENCY_URN and a token are set", project_id)));
-    }
-    let variable = |name: &str| foreign(&format!("HUAWEICLOUD_SDK_{}", name.to_ascii_uppercase()));
-    if let Some(kind) = sdk(&services.iam, &variable)? {
-        return Ok((kind, chosen("the environment: HUAWEICLOUD_SDK_* are set", project_id)));
-    }
-    let path = foreign("HUAWEICLOUD_SDK_CREDENTIALS_FILE").map(PathBuf::from);
-    let is_named = path.is_some();
-    let path = path.or_else(|| foreign("HOME").map(|home| PathBuf::from(home).join(".huaweicloud/credentials")));
-    if let Some(path) = path {
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                let profile = profile(&text);
-                let value = |name: &str| profile.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-                let mut iam = services.iam.clone();
-                if let Some(endpoint) = value("iam_endpoint") {
-                    iam.base = base_url(&endpoint).map_err(|what| {
-                        ("credentials", format!("is auto, but iam_endpoint in {} {what}", path.display()))
-                    })?;
-                }
-                if let Some(kind) = sdk(&iam, &value)? {
-                    project_id = value("project_id").or(project_id);
-                    return Ok((kind, chosen(&format!("the profile {}", path.display()), project_id)));
-                }
-            }
-            Err(fault) if is_named => {
-                return Err(("credentials", format!("is auto, but {} can't be read: {fault}", path.display())));
-            }
-            Err(_) => {}
-        }
-    }
-    let mut sources = vec![Source::Metadata(services.metadata.clone())];
-    let mut why = "nothing else is set up: the metadata service of the machine".to_owned();
-    if let Some(container) = container(services, foreign)? {
-        sources.push(container);
-        why += ", or else the container's";
-    }
-    Ok((Kind::Fetched(Box::new(Source::First(sources))), chosen(&why, project_id)))
-}
-
-/// Keys, or an identity provider, as the SDK's environment and its profile name them.
-fn sdk(iam: &http::Settings, value: &dyn Fn(&str) -> Option<String>) -> Result<Option<Kind>, Fault> {
-    if let (Some(provider), Some(file)) = (value("idp_id"), value("id_token_file")) {
-        let id_token = IdToken::File(file.into());
-        return Ok(Some(Kind::Fetched(Box::new(Source::Federation { at: iam.clone(), provider, id_token }))));
-    }
-    match (value("ak"), value("sk")) {
-        (Some(id), Some(secret)) => {
-            let keys = Keys::new(&id, &secret, value("security_token").as_deref());
-            keys.map(|keys| Some(Kind::Keys(keys)))
-                .map_err(|what| ("credentials", format!("is auto, but what is set up {what}")))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The section of a profile file that a client of a regional service reads: `[basic]`, or its class's name.
-fn profile(text: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut is_ours = false;
-    for line in text.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(section) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            is_ours = matches!(section.trim(), "basic" | "basiccredentials");
-        } else if let (true, Some((key, value))) = (is_ours, line.split_once(['=', ':'])) {
-            let value = value.trim();
-            if !value.is_empty() {
-                found.push((key.trim().to_ascii_lowercase(), value.to_owned()));
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]

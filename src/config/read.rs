@@ -1,6 +1,6 @@
 //! Reads values out of the sources, and collects what is wrong with them.
 
-use std::{collections::BTreeMap, fmt::Display, fs, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use super::{Given, SETTINGS, Setting, Source, Sources};
 
@@ -132,12 +132,6 @@ impl<'a> Reader<'a> {
         self.notes.push(text);
     }
 
-    /// The content of the file that a setting names.
-    pub(super) fn file(&mut self, key: &'static str) -> Option<Vec<u8>> {
-        let path = self.text(key)?;
-        self.check(key, fs::read(path).map_err(|fault| format!("can't be read: {fault}")))
-    }
-
     /// Every setting with what was given for it, all notes, and all faults.
     pub(super) fn finish(self) -> Read {
         let given = SETTINGS.iter().map(|setting| (setting, self.given(setting))).collect();
@@ -176,6 +170,7 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
     for (key, value) in table {
         if TABLES.contains(&key.as_str()) {
             match as_tables(value) {
+                Some(list) if list.is_empty() => faults.push(format!("{key} (file) {}", empty_list(&key))),
                 Some(list) => drop(tables.insert(key, list)),
                 None => faults.push(format!("{key} (file) must be a list of tables: [[{key}]]")),
             }
@@ -196,6 +191,16 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
         };
     }
     (values, tables)
+}
+
+/// Why an empty list is refused: without rules everything is allowed, and an empty list looks like the opposite.
+fn empty_list(key: &str) -> &'static str {
+    if key == "policy" {
+        "must not be empty: remove it, or write a rule with identity = \"anyone\", to allow every call; to allow fewer, write \
+         [[policy]] rules"
+    } else {
+        "must not be empty: remove it, or write [[identities]] tables"
+    }
 }
 
 fn as_tables(value: toml::Value) -> Option<Vec<toml::Table>> {

@@ -138,3 +138,77 @@ fn every_default_is_a_value_that_the_setting_takes() {
         SETTINGS.iter().filter_map(|setting| Some((setting.key, setting.default?))).chain([UPSTREAM]).collect();
     assert_eq!(faults(&flags, &[], None), Vec::<String>::new());
 }
+
+#[test]
+fn an_empty_list_never_means_all() {
+    for key in ["policy", "identities"] {
+        let found = faults(&[UPSTREAM], &[], Some(&format!("{key} = []\n")));
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{key} (file) must not be empty: ")), "{found:?}");
+        assert!(faults(&[UPSTREAM], &[], Some(&format!("{key} = 'none'\n")))[0].contains("must be a list of tables"));
+    }
+    for key in ["methods", "projects", "certificates", "domains"] {
+        for list in ["[]", "['']", "'all'", "[[]]"] {
+            let found = faults(&[UPSTREAM], &[], Some(&format!("[[policy]]\nidentity = 'anyone'\n{key} = {list}\n")));
+            assert!(
+                found.len() == 1 && found[0].contains(&format!("rule 1: {key} must be a list")),
+                "{list}: {found:?}"
+            );
+        }
+    }
+    // An empty rule is no rule for everyone, and an empty setting is not one that was left out.
+    assert!(faults(&[UPSTREAM], &[], Some("[[policy]]\n"))[0].contains("needs an identity"));
+    for key in [
+        "upstream-ca",
+        "upstream-client-certificate",
+        "tls-certificate",
+        "tls-client-ca",
+        "tls-client-crl",
+        "admin-listen",
+    ] {
+        assert!(!faults(&[UPSTREAM, (key, "")], &[], None).is_empty(), "{key}");
+    }
+}
+
+type Values<'a> = &'a [(&'static str, &'a str)];
+
+#[test]
+fn secrets_go_to_other_hosts_encrypted_or_by_explicit_consent() {
+    const PLAIN: &str = "http://cloud.example";
+    let region = ("region", "cn-north-4");
+    let auto = ("credentials", "auto");
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("profile");
+    std::fs::write(&profile, "[basic]\nidp_id = i\nid_token_file = /f\niam_endpoint = http://iam.example\n").unwrap();
+    let profile = profile.to_str().unwrap();
+    let container = [
+        ("HC_CONTAINER_CREDENTIALS_FULL_URI", "http://keys.example/v1"),
+        ("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/f"),
+    ];
+    let cases: [(&str, Values<'_>, Values<'_>); 9] = [
+        ("upstream", &[("upstream", PLAIN)], &[]),
+        ("upstream", &[("upstream", "http://127.0.0.1:1"), ("upstream-proxy", "http://proxy.example:3128")], &[]),
+        ("region", &[region, auto], &[("HUAWEICLOUD_SDK_REGION_ROMA_CN_NORTH_4", PLAIN)]),
+        ("iam-endpoint", &[UPSTREAM, ("iam-endpoint", PLAIN)], &[]),
+        ("iam-endpoint", &[UPSTREAM], &[("HUAWEICLOUD_SDK_IAM_ENDPOINT", PLAIN)]),
+        ("sts-endpoint", &[UPSTREAM, ("sts-endpoint", PLAIN)], &[]),
+        ("metadata-endpoint", &[UPSTREAM, ("metadata-endpoint", PLAIN)], &[]),
+        ("credentials", &[UPSTREAM, auto], &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", profile)]),
+        ("credentials", &[UPSTREAM, ("credentials", "container")], &container),
+    ];
+    for (key, flags, variables) in cases {
+        let found = faults(flags, variables, None);
+        assert!(found.len() == 1 && found[0].starts_with(key) && found[0].contains("plain text"), "{key}: {found:?}");
+        let consent = [flags, &[("allow-plaintext-upstream", "true")]].concat();
+        let config = load(&consent, variables, None).unwrap();
+        let is_told = config.describe().contains(&format!("# {key} is http://"));
+        assert!(is_told || key == "credentials", "{key}: {}", config.describe());
+        let refusal = [flags, &[("allow-plaintext-upstream", "false")]].concat();
+        assert_eq!(faults(&refusal, variables, None).len(), 1);
+    }
+    assert_eq!(faults(&[UPSTREAM, ("allow-plaintext-upstream", "maybe")], &[], None).len(), 1);
+    // Encrypted ones may go through a plain proxy, and the host's own links are the host's own.
+    let fine = [UPSTREAM, ("upstream-proxy", "http://proxy.example:3128"), ("credentials", "metadata")];
+    assert_eq!(faults(&fine, &[], None), Vec::<String>::new());
+    let local = [("HC_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.1.1/v1"), container[1]];
+    assert_eq!(faults(&[UPSTREAM, ("credentials", "container")], &local, None), Vec::<String>::new());
+}

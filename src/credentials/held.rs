@@ -1,16 +1,16 @@
 //! One credential that the gateway holds: a token, keys, or a source to fetch them from. It can be replaced while calls
 //! use it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::watch;
 
 use super::{
     Grant, Kind, Missing, Proof,
     cache::{Cache, Fresh},
+    file::FollowedFile,
     fuse::{Admission, Position},
     signing_key::{KeyRing, Sent, SigningKey},
-    token_file::TokenFile,
 };
 use crate::telemetry::Metrics;
 
@@ -20,6 +20,8 @@ pub(crate) struct Held {
     active: watch::Sender<Arc<Active>>,
     lineage: Arc<Lineage>,
     metrics: Arc<Metrics>,
+    /// The file that it comes from.
+    file: Option<FollowedFile>,
 }
 
 /// The credential in use, with the state that ends with it.
@@ -27,8 +29,6 @@ pub(crate) struct Held {
 enum Active {
     /// One that stays as it is.
     Fixed(Proof),
-    /// One token, kept in a file that may change.
-    TokenFile(TokenFile),
     /// One that ends and is fetched anew.
     Fetched(Cache),
 }
@@ -49,12 +49,28 @@ impl Held {
     /// # Errors
     ///
     /// A client for a source can't be set up.
-    pub(crate) fn start(kind: Kind, name: &str, ring: &Arc<KeyRing>, metrics: &Arc<Metrics>) -> Result<Self, String> {
+    pub(crate) fn start(
+        kind: Kind,
+        name: &str,
+        ring: &Arc<KeyRing>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, String> {
+        let (kind, file) = match kind {
+            Kind::File(file) => (file.kind()?, Some(file)),
+            kind => (kind, None),
+        };
         let (ring, metrics) = (Arc::clone(ring), Arc::clone(metrics));
         let lineage = Lineage { name: name.to_owned(), ring, metrics: Arc::clone(&metrics), last: Mutex::default() };
         let lineage = Arc::new(lineage);
         let active = Active::start(kind, &lineage, &metrics)?;
-        Ok(Self { active: watch::Sender::new(Arc::new(active)), lineage, metrics })
+        Ok(Arc::new_cyclic(|held: &Weak<Self>| {
+            let file = file.map(|file| {
+                let held = Weak::clone(held);
+                let reloads = metrics.file_reloads(file.setting());
+                file.follow(reloads, move |kind| held.upgrade().map_or(Ok(()), |held| held.replace(kind)))
+            });
+            Self { active: watch::Sender::new(Arc::new(active)), lineage, metrics, file }
+        }))
     }
 
     /// Puts another credential in its place, as when the files that held it have changed. Calls that wait for the old one
@@ -64,7 +80,6 @@ impl Held {
     /// # Errors
     ///
     /// A client for a source can't be set up; the old credential stays.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called once the files of secrets are followed"))]
     pub(crate) fn replace(&self, kind: Kind) -> Result<(), String> {
         let active = Active::start(kind, &self.lineage, &self.metrics)?;
         self.active.send_replace(Arc::new(active));
@@ -101,6 +116,9 @@ impl Held {
     ///
     /// The refused one has been retired, and another can't be fetched now.
     pub(super) async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
+        if let Some(file) = self.file.as_ref().filter(|_| !refused.is_signature()) {
+            file.reload_now().await;
+        }
         let current = Arc::clone(&self.active.borrow());
         current.is_replaced(refused).await
     }
@@ -132,10 +150,7 @@ impl Active {
                 Self::Fixed(Proof::Token(token))
             }
             Kind::Keys(keys) => Self::Fixed(lineage.adopt(Proof::keys(keys), false)),
-            Kind::TokenFile(path, token) => {
-                lineage.end();
-                Self::TokenFile(TokenFile::follow(path, token))
-            }
+            Kind::File(file) => Self::start(file.kind()?, lineage, metrics)?,
             Kind::Fetched(source) => {
                 let source = Arc::new(source.connect(metrics)?);
                 let name_of_source = source.to_string();
@@ -157,7 +172,6 @@ impl Active {
     async fn proof(&self) -> Result<Proof, Missing> {
         match self {
             Self::Fixed(proof) => Ok(proof.clone()),
-            Self::TokenFile(file) => Ok(Proof::Token(file.current())),
             Self::Fetched(cache) => cache.proof().await,
         }
     }
@@ -190,10 +204,9 @@ impl Active {
     }
 
     async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
-        let current = match (self, refused) {
-            (Self::TokenFile(file), Proof::Token(token)) => return Ok(file.newer_than(token).await.is_some()),
-            (Self::Fixed(proof), _) => proof.clone(),
-            _ => match self.proof().await {
+        let current = match self {
+            Self::Fixed(proof) => proof.clone(),
+            Self::Fetched(_) => match self.proof().await {
                 Ok(proof) => proof,
                 Err(missing @ Missing::Unavailable { .. }) => return Err(missing),
                 Err(_) => return Ok(false),

@@ -117,3 +117,28 @@ async fn a_gateway_that_would_sign_for_strangers_does_not_start() {
     let serve = ["serve", "--upstream", "http://127.0.0.1:9", "--credentials", "token", "--listen", "0.0.0.0:0"];
     assert_eq!(Program::run(&serve, &token).await.code, Some(2));
 }
+
+#[tokio::test]
+async fn an_empty_list_of_rules_is_refused_and_not_taken_for_all() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "policy = []\n").unwrap();
+    let config = ["--upstream", "http://127.0.0.1:9", "--config", file.path().to_str().unwrap()];
+    for command in ["check", "serve"] {
+        let ended = Program::run(&[&[command][..], &config].concat(), &[]).await;
+        assert_eq!(ended.code, Some(2), "{command}: {}", ended.err);
+        assert!(ended.err.contains("policy (file) must not be empty"), "{command}: {}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn a_token_goes_to_no_other_host_in_plain_text() {
+    for command in ["check", "serve"] {
+        let ended = Program::run(&[command, "--upstream", "http://cloud.example"], &[]).await;
+        assert_eq!(ended.code, Some(2), "{command}: {}", ended.err);
+        assert!(ended.err.contains("allow-plaintext-upstream"), "{command}: {}", ended.err);
+    }
+    let consent = ["check", "--upstream", "http://cloud.example", "--allow-plaintext-upstream"];
+    let ended = Program::run(&consent, &[]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.out.contains("# upstream is http:// to another host"), "{}", ended.out);
+}

@@ -156,7 +156,8 @@ async fn new_files_are_served_and_broken_ones_leave_the_old() {
     ];
     for (index, files) in broken.into_iter().enumerate() {
         mount.swap(files);
-        let count = format!("apig_gateway_tls_reload_failures_total {}", index + 1);
+        let count =
+            format!("apig_gateway_file_reloads_total{{setting=\"tls-certificate\",result=\"failed\"}} {}", index + 1);
         soon(async { while !gateway.admin("/metrics").await.1.contains(&count) {} }).await;
         assert!(gets_through(&gateway, &old, Some(old_caller.clone())).await, "{count}");
     }

@@ -16,8 +16,16 @@ fn load(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: &str) 
 /// The name of what was chosen, and its access key where it has one.
 fn chosen(config: &Config) -> String {
     match &config.gateway.credentials {
-        Settings::One(Kind::Keys(keys)) => format!("keys {}", keys.access_key_id),
-        Settings::One(Kind::Fetched(source)) => match &**source {
+        Settings::One(Kind::File(file)) => kind(&file.kind().unwrap()),
+        Settings::One(other) => kind(other),
+        other => format!("{other:?}"),
+    }
+}
+
+fn kind(kind: &Kind) -> String {
+    match kind {
+        Kind::Keys(keys) => format!("keys {}", keys.access_key_id),
+        Kind::Fetched(source) => match &**source {
             Source::Oidc(..) => "oidc".into(),
             Source::Federation { .. } => "federation".into(),
             Source::First(sources) => sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

@@ -19,7 +19,7 @@ fn keys(secret: &str) -> Kind {
 }
 
 fn held(kind: Kind) -> Arc<Held> {
-    Arc::new(Held::start(kind, "default", &Arc::default(), &Arc::default()).unwrap())
+    Held::start(kind, "default", &Arc::default(), &Arc::default()).unwrap()
 }
 
 async fn granted(held: &Held) -> Grant {

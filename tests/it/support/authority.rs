@@ -1,8 +1,15 @@
 //! An authority that makes certificates, and files for them.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 use tonic::transport::Identity;
 
@@ -17,11 +24,18 @@ pub(crate) struct Authority {
 pub(crate) struct Pair {
     pub(crate) certificate: String,
     pub(crate) key: String,
+    serial: u64,
 }
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::named("authority.example")
+    }
+
+    /// One with a name of its own.
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -37,9 +51,31 @@ impl Authority {
         self.issue_until(names, 2050)
     }
 
+    /// A list of revoked certificates, PEM, that is due to be replaced on the first day of a year.
+    pub(crate) fn revoking(&self, revoked: &[&Pair], next_update: i32) -> String {
+        let revoked = revoked.iter().map(|pair| RevokedCertParams {
+            serial_number: SerialNumber::from(pair.serial),
+            revocation_time: date_time_ymd(2001, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2000, 1, 1),
+            next_update: date_time_ymd(next_update, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     /// One that ends with the first day of a year.
     pub(crate) fn issue_until(&self, names: &[&str], year: i32) -> Pair {
+        static SERIAL: AtomicU64 = AtomicU64::new(1000);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let mut params = CertificateParams::default();
+        params.serial_number = Some(SerialNumber::from(serial));
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
         params.subject_alt_names = names
@@ -54,7 +90,7 @@ impl Authority {
             .collect();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+        Pair { certificate: certificate.pem(), key: key.serialize_pem(), serial }
     }
 }
 

@@ -136,6 +136,11 @@ impl Cloud {
         self.state.seen.lock().unwrap().clone()
     }
 
+    /// The last request so far.
+    pub(crate) fn last_request(&self) -> Seen {
+        self.state.seen.lock().unwrap().last().cloned().unwrap()
+    }
+
     /// The one request so far.
     pub(crate) fn only_request(&self) -> Seen {
         let seen = self.seen();

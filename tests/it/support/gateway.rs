@@ -1,6 +1,6 @@
 //! A gateway in this process, as a configuration would make it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use apig_grpc_gateway::{
     config::{Config, Sources},
@@ -62,6 +62,16 @@ impl Gateway {
     /// Waits until the gateway has drained.
     pub(crate) async fn drained(&mut self) {
         soon(&mut self.running).await.unwrap().unwrap();
+    }
+
+    /// Waits until the metrics have a line, or a part of one.
+    pub(crate) async fn shows(&self, line: &str) {
+        soon(async {
+            while !self.admin("/metrics").await.1.contains(line) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 
     /// Asks the admin port.
