@@ -38,7 +38,7 @@ impl Error {
             | Self::Unauthorized(_)
             | Self::CircuitOpen(_)
             | Self::Paced(_)
-            | Self::QueueFull
+            | Self::QueueFull(_)
             | Self::ConnectionLost(_)
             | Self::Garbled(_)
             | Self::Redirected { .. }
