@@ -14,6 +14,7 @@
 //!
 //! [`emulator`] is the cloud's side of the API, read a second time from its documents: it shares no code with the client.
 
+mod admission;
 mod audit;
 mod call;
 pub mod cli;
@@ -22,7 +23,6 @@ pub mod config;
 mod credentials;
 pub mod emulator;
 mod follow;
-mod held;
 mod http;
 pub mod log;
 #[cfg(test)]
