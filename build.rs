@@ -1,10 +1,12 @@
 //! Turns `proto/` and `data/` into code: messages and services, the descriptors for reflection, one REST binding
-//! for each method, and the error catalogue. It needs nothing but cargo.
+//! for each method, the fields whose entries are counted, and the error catalogue. It needs nothing but cargo.
 
 #[path = "build/binding.rs"]
 mod binding;
 #[path = "build/catalogue.rs"]
 mod catalogue;
+#[path = "build/entries.rs"]
+mod entries;
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -22,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let bindings = binding::read(&compiler.descriptor_pool())?;
     fs::write(out.join("bindings.rs"), bindings.code())?;
+    fs::write(out.join("entries.rs"), entries::code(&compiler.descriptor_pool()))?;
 
     let mut prost = tonic_prost_build::configure()
         .build_transport(false)

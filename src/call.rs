@@ -9,7 +9,7 @@ use std::sync::{
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::{audit::Subject, held::Held, peer::Peer};
+use crate::{admission::Permit, audit::Subject, peer::Peer};
 
 /// The context of one call. It travels by reference, and nobody amends it but [`Progress`].
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub(crate) struct Call {
     pub(crate) trace: Trace,
     /// How far the request to the cloud has gone.
     pub(crate) progress: Arc<Progress>,
-    /// The memory that the call's message holds.
-    pub(crate) held: Arc<Held>,
+    /// The call's charges, and its caller's share.
+    pub(crate) permit: Arc<Permit>,
     /// What the call is to change, for the audit log if there is one: set once, when it has been understood.
     pub(crate) subject: Option<Arc<OnceLock<Subject>>>,
     /// Who calls.

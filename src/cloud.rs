@@ -25,7 +25,7 @@ use self::{
     in_flight::{InFlight, SendRecord},
     rate_limit::RateLimiter,
     retry::{Budget, RuntimeClock},
-    turn::{QueueFull, Turns},
+    turn::{Turns, Waiter},
 };
 pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
@@ -33,6 +33,7 @@ pub(crate) use self::{
     rate_limit::RateLimited,
     refusal::{Refusal, Throttle},
     rest::{METHODS, Operation, Place, form},
+    turn::QueueFull,
 };
 use crate::{
     call::Call,
@@ -152,7 +153,9 @@ impl Client {
         // Held over pauses too: whoever waits for the certificate would only meet the same answer.
         let _turn = match (&self.turns, form.changes()) {
             (Some(turns), Some(certificate)) => {
-                Some(turns.take(certificate).await.map_err(|QueueFull| Error::QueueFull)?)
+                let share = call.permit.share_of(turn::LONGEST_QUEUE);
+                let waiter = Waiter { caller: call.permit.caller(), share };
+                Some(turns.take(certificate, waiter).await.map_err(Error::QueueFull)?)
             }
             _ => None,
         };

@@ -14,6 +14,7 @@
 //!
 //! The crate `emulator` is the cloud's side of the API, read a second time from its documents: it shares no code with the client.
 
+mod admission;
 mod audit;
 mod call;
 pub mod cli;
@@ -21,7 +22,6 @@ mod cloud;
 pub mod config;
 mod credentials;
 mod file_watcher;
-mod held;
 mod http;
 pub mod log;
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Code generated from `proto/`: messages, the service, a client for it, and the descriptors that reflection serves; and
-//! the codec that it uses.
+//! the codec that it uses, and the count of a request's entries.
 
 #![allow(
     missing_docs,
@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod codec;
+pub(crate) mod entries;
 
 tonic::include_proto!("huaweicloud.apic.v2");
 

@@ -5,15 +5,17 @@ mod admin;
 mod connection;
 mod inbound;
 mod listener;
-mod metered;
+mod metadata;
 mod record;
+mod request_body;
+mod stream;
 mod worker;
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
 
@@ -22,10 +24,10 @@ pub use self::listener::Address;
 pub(crate) use self::listener::{Access, Owner};
 use self::{inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
+    admission::{self, Admission},
     audit::{Audit, Destination},
     cloud::{self, Client},
     credentials::{self, Credentials, Project},
-    held::Buffers,
     http::{self, Upstream},
     pb::{
         self,
@@ -36,9 +38,6 @@ use crate::{
     telemetry::Metrics,
     tls::{self, Tls},
 };
-
-/// Calls that may have begun for each that may be in progress: without a message a call costs little.
-const BEGUN_FOR_A_PLACE: usize = 16;
 
 /// Where and how to serve.
 #[derive(Debug, Clone)]
@@ -73,16 +72,11 @@ pub struct Settings {
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     audit: Option<Audit>,
-    /// One place for each call whose message is there, in the whole process.
-    places: Arc<Semaphore>,
     /// One for each connection that may be open, in the whole process.
     connections: Arc<Semaphore>,
-    /// Calls that have begun, with or without their message.
-    begun: Semaphore,
-    max_concurrency: usize,
+    /// Memory, permits and shares of all calls.
+    admission: Arc<Admission>,
     max_message_size: usize,
-    /// The memory that the messages of calls in progress hold.
-    buffers: Arc<Buffers>,
     timeout: Duration,
     /// Whether new work is wanted: what readiness says.
     ready: CancellationToken,
@@ -92,21 +86,23 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Calls that have begun and are not over.
+    /// Calls that have started and are not over, without the streams of health and reflection.
     fn calls_in_progress(&self) -> usize {
-        self.max_concurrency * BEGUN_FOR_A_PLACE - self.begun.available_permits()
+        self.admission.started()
     }
 
     fn new(metrics: Arc<Metrics>, audit: Option<Audit>, settings: &Settings) -> Self {
+        let limits = admission::Limits {
+            concurrency: settings.max_concurrency,
+            memory: settings.max_buffered_bytes,
+            message: settings.max_message_size,
+        };
         Self {
             metrics,
             audit,
-            places: Arc::new(Semaphore::new(settings.max_concurrency)),
+            admission: Arc::new(Admission::new(limits)),
             connections: Arc::new(Semaphore::new(settings.max_connections)),
-            begun: Semaphore::new(settings.max_concurrency * BEGUN_FOR_A_PLACE),
-            max_concurrency: settings.max_concurrency,
             max_message_size: settings.max_message_size,
-            buffers: Arc::new(Buffers::new(settings.max_buffered_bytes)),
             timeout: settings.timeout,
             ready: CancellationToken::new(),
             draining: CancellationToken::new(),
@@ -193,9 +189,8 @@ impl Server {
         let worker = |socket| {
             let (policy, metrics) = (settings.policy.clone(), Arc::clone(&shared.metrics));
             let service = Certificates::new(cloud.with_pool(pool()?), policy, settings.require_instance_ids, metrics);
-            let service = CertificateServiceServer::new(service)
-                .max_decoding_message_size(settings.max_message_size)
-                .accept_compressed(CompressionEncoding::Gzip);
+            // Compression is no business of tonic's: it reads messages that are complete and unpacked.
+            let service = CertificateServiceServer::new(service).max_decoding_message_size(settings.max_message_size);
             let inbound = Inbound::new(service, routes(&health), Arc::clone(&shared));
             Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
@@ -280,8 +275,9 @@ fn routes(health: &HealthReporter) -> Routes {
     };
     let v1 = reflection(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET).build_v1();
     let v1alpha = reflection(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha();
-    Routes::new(tonic_health::pb::health_server::HealthServer::new(health_service))
-        .add_service(v1.expect("descriptors are generated at build time"))
-        .add_service(v1alpha.expect("descriptors are generated at build time"))
-        .prepare()
+    let v1 = v1.expect("descriptors are generated at build time").max_decoding_message_size(stream::MAX_MESSAGE);
+    let v1alpha = v1alpha.expect("descriptors are generated at build time");
+    let v1alpha = v1alpha.max_decoding_message_size(stream::MAX_MESSAGE);
+    let health = tonic_health::pb::health_server::HealthServer::new(health_service);
+    Routes::new(health.max_decoding_message_size(stream::MAX_MESSAGE)).add_service(v1).add_service(v1alpha).prepare()
 }

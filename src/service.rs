@@ -11,7 +11,6 @@ use crate::{
     audit::Subject,
     call::Call,
     cloud::{Client, Operation},
-    held::Full,
     pb::{self, certificate_service_server::CertificateService},
     policy::{NotAllowed, Policy, Wanted},
     status,
@@ -41,10 +40,6 @@ impl Certificates {
     {
         let call = request.extensions().get::<Arc<Call>>().cloned().expect("every call comes through `inbound`");
         let request = request.into_inner();
-        // From here on the message is what holds memory, no longer its bytes.
-        if let Err(Full { most }) = call.held.settle(weight(&request)) {
-            return Err(status::buffers_full(most));
-        }
         let mut names = request.names();
         let violations = request.violations(self.rules);
         if violations.total > 0 {
@@ -105,12 +100,6 @@ fn note<O: Operation>(call: &Call, names: Names<'_>) {
         let (project_id, certificate_id) = (names.project_id.to_owned(), names.certificate_id.to_owned());
         let _ = subject.set(Subject { project_id, certificate_id, domains });
     }
-}
-
-/// About how much memory a message takes, and its JSON beside it: small fields cost more than their bytes.
-fn weight(request: &(impl Validate + prost::Message)) -> usize {
-    let entries: usize = request.names().domains.iter().map(|domain| 2 + domain.instance_ids.len()).sum();
-    2 * request.encoded_len() + 64 * entries
 }
 
 #[tonic::async_trait]

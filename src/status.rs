@@ -17,8 +17,9 @@ use tonic_types::{
 };
 
 pub(crate) use self::own::{
-    buffers_full, caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large,
-    overloaded, panicked, shutting_down, unimplemented, unreadable_message,
+    caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large, panicked, rejected,
+    request_stalled, shutting_down, too_far_ahead, too_many_entries, unimplemented, unreadable_message,
+    unsupported_encoding,
 };
 use self::own::{
     circuit_open, garbled, lost, queue_full, rate_limited, redirected, unexpected, unreachable, unsafe_request,
@@ -63,7 +64,7 @@ pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
         Error::Unauthorized(missing) => own::unauthorized(missing, names.project_id),
         Error::CircuitOpen(wait) => circuit_open(*wait),
         Error::RateLimited(limited) => rate_limited(*limited),
-        Error::QueueFull => queue_full(),
+        Error::QueueFull(full) => queue_full(*full),
         Error::Unreachable(cause) => unreachable(cause),
         Error::ConnectionLost(cause) => lost(cause),
         Error::Garbled(cause) => garbled(cause),

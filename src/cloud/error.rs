@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use super::{rate_limit::RateLimited, refusal::Refusal};
+use super::{rate_limit::RateLimited, refusal::Refusal, turn::QueueFull};
 use crate::credentials::Missing;
 
 /// How far this machine's clock is from the cloud's.
@@ -40,7 +40,7 @@ pub(crate) enum Error {
     /// The limit on requests a second leaves no slot before the deadline. Nothing was sent.
     RateLimited(RateLimited),
     /// Too many calls wait for the same certificate. Nothing was sent.
-    QueueFull,
+    QueueFull(QueueFull),
     /// There is no credential to call the cloud with. Nothing was sent.
     Unauthorized(Missing),
     /// No connection: nothing was sent.
@@ -65,7 +65,7 @@ impl Error {
             Self::Redirected { request_id, .. } | Self::Unexpected { request_id, .. } => request_id.as_deref(),
             Self::CircuitOpen(_)
             | Self::RateLimited(_)
-            | Self::QueueFull
+            | Self::QueueFull(_)
             | Self::Unauthorized(_)
             | Self::Unreachable(_)
             | Self::ConnectionLost(_)

@@ -35,7 +35,7 @@ impl Error {
             | Self::Unauthorized(_)
             | Self::CircuitOpen(_)
             | Self::RateLimited(_)
-            | Self::QueueFull
+            | Self::QueueFull(_)
             | Self::ConnectionLost(_)
             | Self::Garbled(_)
             | Self::Redirected { .. }

@@ -124,8 +124,8 @@ pub const SETTINGS: &[Setting] = &[
     set(
         "max-buffered-bytes",
         "SIZE",
-        Some("64MiB"),
-        "Memory that the messages of all calls in progress may hold; past it OVERLOADED",
+        Some("32MiB"),
+        "Memory of all calls in progress with their messages; past it OVERLOADED",
     ),
     set("max-message-size", "SIZE", Some("4MiB"), "The largest request message"),
     set(

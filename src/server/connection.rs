@@ -35,6 +35,9 @@ const TURN: usize = 16 * 1024;
 /// Room for 48 KiB of metadata: HTTP/2 counts 32 bytes more for each entry.
 const MAX_HEADER_LIST: u32 = 56 * 1024;
 
+/// Unsent bytes of one answer that a connection keeps, while its peer does not read: hyper's own bound is 400 KiB.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 256;
 
@@ -96,6 +99,7 @@ pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>,
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST)
+        .max_send_buf_size(SEND_BUFFER)
         // Resets that cost us work (Rapid Reset and its kin): past these, the peer gets GOAWAY. Of those that it has us
         // make, hyper's own bound is right: a caller that was answered early may make some without ill will.
         .max_pending_accept_reset_streams(20)

@@ -1,15 +1,14 @@
-//! One call as it comes in: request id, deadline, a place under the limit, and an answer whatever breaks underneath. It
-//! knows nothing of what the call asks for.
+//! One call as it comes in: request id, deadline, permit and complete message, and an answer for every failure below. The
+//! service reads the message itself.
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+#[cfg(test)]
+mod tests;
 
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+
+use bytes::Buf as _;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, request::Parts};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
@@ -18,57 +17,62 @@ use tracing::{Instrument as _, error, field, info_span};
 
 use super::{
     Shared,
-    metered::{Incoming, Metered},
+    metadata::{self, X_REQUEST_ID},
     record::{GRPC_STATUS_DETAILS, HEALTH_CHECK, Record},
+    request_body::{self, Incoming, RequestBody},
+    stream::{self, Failure, MAX_AHEAD, MAX_MESSAGE},
 };
 use crate::{
-    call::{Call, Progress, Trace},
+    admission::{CALL_COST, Class, Connection, Permit},
+    call::{Call, Progress},
     cloud::METHODS,
-    held::{Full, Held},
-    pb::certificate_service_server::{CertificateServiceServer, SERVICE_NAME},
+    pb::{certificate_service_server::CertificateServiceServer, entries},
     peer::{Identity, Peer},
     service::Certificates,
     status,
 };
 
-/// Streams, which last as long as their client likes: counted as connections, not as calls.
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+/// Streams, which last as long as their client likes: they have limits of their own and are no calls in progress.
 const STREAMS: [&str; 3] = [
-    "/grpc.health.v1.Health/Watch",
+    HEALTH_WATCH,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The limit on domains, instance ids and all other repeated values of a request together.
+const MAX_ENTRIES: usize = 100_000;
+
+/// The memory of an entry besides its bytes: its value in a list that doubles as it grows, and its JSON.
+const ENTRY_COST: usize = 128;
+
 static APIG_REQUEST_ID: HeaderName = HeaderName::from_static("apig-request-id");
-static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-static GRPC_PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
-static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The way into the services, shared by all connections. `S` is our service.
 #[derive(Debug, Clone)]
 pub(super) struct Inbound<S = CertificateServiceServer<Certificates>> {
     service: S,
-    /// Every other service, those that do not exist included.
+    /// Health and reflection.
     routes: Routes,
     shared: Arc<Shared>,
     closing: CancellationToken,
     peer: Arc<Peer>,
+    accounts: Arc<Connection>,
 }
 
 impl<S> Inbound<S> {
     pub(super) fn new(service: S, routes: Routes, shared: Arc<Shared>) -> Self {
         let peer = Arc::new(Peer { identity: Identity::Nobody, address: None });
-        Self { service, routes, shared, closing: CancellationToken::new(), peer }
+        let accounts = shared.admission.connect(&peer);
+        Self { service, routes, shared, closing: CancellationToken::new(), peer, accounts }
     }
 
     /// The same way in, for the calls of one peer.
     pub(super) fn of(self, peer: Peer) -> Self {
-        Self { peer: Arc::new(peer), ..self }
+        let accounts = self.shared.admission.connect(&peer);
+        Self { peer: Arc::new(peer), accounts, ..self }
     }
 
     /// Counts a peer with which no TLS came about.
@@ -89,15 +93,16 @@ impl<S> Inbound<S> {
     /// Answers one call. Dropping the future gives the call up.
     pub(super) async fn answer<B: Incoming>(self: Arc<Self>, request: Request<B>) -> Response<Body>
     where
-        S: Service<Request<Metered<B>>, Response = Response<Body>, Error = Infallible> + Clone,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
     {
-        let request_id = request_id(request.headers());
-        if STREAMS.contains(&request.uri().path()) {
-            let mut response = self.standard(request).await;
+        let (head, body) = request.into_parts();
+        let request_id = metadata::request_id(&head.headers);
+        if STREAMS.contains(&head.uri.path()) {
+            let mut response = self.stream(head, body).await;
             response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
             return response;
         }
-        let method = method(request.uri().path());
+        let method = method(head.uri.path());
         let span = info_span!(
             "call",
             method,
@@ -119,9 +124,11 @@ impl<S> Inbound<S> {
             details: None,
             cloud_id: None,
         };
-        let ours = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)).is_some();
-        let mut response =
-            if ours { self.perform(request, &record).instrument(span).await } else { self.standard(request).await };
+        let mut response = match method {
+            HEALTH_CHECK => self.check(head, body, &record).await,
+            UNKNOWN => self.unknown(&head, &record),
+            _ => self.perform(head, body, &record).instrument(span).await,
+        };
         let headers = response.headers();
         // Without a message the status is in the head of the answer; beside a message it is always OK.
         record.end = Some(headers.get(&GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())));
@@ -131,91 +138,142 @@ impl<S> Inbound<S> {
         response
     }
 
-    /// Health, reflection and unknown services: not ours to limit.
-    async fn standard<B: Incoming>(&self, request: Request<B>) -> Response<Body> {
-        let answer = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
-        match answer.await {
-            Ok(Ok(response)) => self.mend(response),
-            Ok(Err(never)) => match never {},
-            Err(_) => self.panicked(&Progress::default()),
+    /// A call of our service: admitted, bounded in time, answered.
+    async fn perform<B: Incoming>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body>
+    where
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
+    {
+        let shared = &self.shared;
+        let permit = match self.admit(Class::Call, &head, record.started) {
+            Ok(permit) => permit,
+            Err(status) => return status.into_http(),
+        };
+        let _open = Counted::new(Arc::clone(shared), |shared| &shared.metrics.calls_in_progress);
+        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started) {
+            Ok(terms) => terms,
+            Err(status) => return status.into_http(),
+        };
+        let progress = &record.progress;
+        let work = async {
+            let body = match request_body::read(body, is_gzip, shared.max_message_size, &permit).await {
+                Ok(body) => body,
+                Err(error) => return error.status().into_http(),
+            };
+            if let Err(status) = admit_message(record.method, &body, &permit) {
+                return status.into_http();
+            }
+            head.extensions.insert(Arc::new(Call {
+                deadline,
+                token: metadata::token(&head.headers),
+                previous_attempts: metadata::previous_attempts(&head.headers),
+                request_id: record.request_id.clone(),
+                subject: record.subject.clone(),
+                trace: metadata::trace(&head.headers),
+                progress: Arc::clone(progress),
+                permit: Arc::clone(&permit),
+                peer: Arc::clone(&self.peer),
+            }));
+            match self.service.clone().call(Request::from_parts(head, body)).await {
+                Ok(response) => with_details(response),
+                Err(never) => match never {},
+            }
+        };
+        self.within(deadline, progress, work).await
+    }
+
+    /// A health check: small, bounded in time, and not shed when all permits are taken.
+    async fn check<B: Incoming>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body> {
+        let permit = match self.admit(Class::Auxiliary, &head, record.started) {
+            Ok(permit) => permit,
+            Err(status) => return status.into_http(),
+        };
+        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started) {
+            Ok(terms) => terms,
+            Err(status) => return status.into_http(),
+        };
+        let work = async {
+            match request_body::read(body, is_gzip, MAX_MESSAGE, &permit).await {
+                Ok(body) => self.standard(head, Body::new(body)).await,
+                Err(error) => error.status().into_http(),
+            }
+        };
+        self.within(deadline, &record.progress, work).await
+    }
+
+    /// A method that does not exist: its body is not read.
+    fn unknown(&self, head: &Parts, record: &Record) -> Response<Body> {
+        match self.admit(Class::Auxiliary, head, record.started) {
+            Ok(_) => status::unimplemented("there is no such method").into_http(),
+            Err(status) => status.into_http(),
         }
     }
 
-    /// A call of our service: admitted, bounded in time, answered.
-    async fn perform<B: Incoming>(&self, mut request: Request<B>, record: &Record) -> Response<Body>
-    where
-        S: Service<Request<Metered<B>>, Response = Response<Body>, Error = Infallible> + Clone,
-    {
-        let shared = &self.shared;
-        // Calls whose message is on its way. Their place among the calls in progress they take when it is there.
-        let Ok(_begun) = shared.begun.try_acquire() else {
-            return status::overloaded(shared.max_concurrency).into_http();
+    /// A stream of health or reflection.
+    async fn stream<B: Incoming>(&self, mut head: Parts, body: B) -> Response<Body> {
+        let permit = match self.admit(Class::Stream, &head, Instant::now()) {
+            Ok(permit) => permit,
+            Err(status) => return status.into_http(),
         };
-        let _open = Counted::new(Arc::clone(shared), |shared| &shared.metrics.calls_in_progress);
-        let Ok(timeout) = timeout(request.headers(), shared.timeout) else {
-            return status::malformed_timeout().into_http();
+        let is_gzip = match request_body::take_encoding(&mut head.headers) {
+            Ok(is_gzip) => is_gzip,
+            Err(status) => return status.into_http(),
         };
+        let (body, failure, ahead) = if head.uri.path() == HEALTH_WATCH {
+            match request_body::read(body, is_gzip, MAX_MESSAGE, &permit).await {
+                Ok(body) => (Body::new(body), Failure::default(), 0),
+                Err(error) => return error.status().into_http(),
+            }
+        } else if is_gzip {
+            return status::unsupported_encoding("identity").into_http();
+        } else {
+            let (requests, failure) = stream::read_ahead(body, &permit);
+            (Body::new(requests), failure, MAX_AHEAD)
+        };
+        let work = AssertUnwindSafe(self.standard(head, body)).catch_unwind();
+        let response = work.await.unwrap_or_else(|_| self.panicked(&Progress::default()));
+        // A stream may last for days; its head is gone by now.
+        if let Err(rejected) = permit.hold(CALL_COST + ahead) {
+            return status::rejected(rejected).into_http();
+        }
+        response.map(|body| Body::new(stream::Answer::new(body, failure, permit)))
+    }
+
+    fn admit(&self, class: Class, head: &Parts, now: Instant) -> Result<Arc<Permit>, Status> {
+        let permit = self.accounts.admit(class, metadata::size(head), now.into_std());
+        permit.map(Arc::new).map_err(status::rejected)
+    }
+
+    /// The deadline of a call, and whether its message may be packed with gzip.
+    fn terms(&self, headers: &mut HeaderMap, now: Instant) -> Result<(Instant, bool), Status> {
+        let timeout = metadata::timeout(headers, self.shared.timeout).map_err(|()| status::malformed_timeout())?;
         if timeout.is_zero() {
-            return status::deadline_exceeded(false).into_http();
+            return Err(status::deadline_exceeded(false));
         }
-        let progress = Arc::clone(&record.progress);
-        let held = Arc::new(Held::new(Arc::clone(&shared.buffers), Arc::clone(&shared.places)));
-        // What a compressed message unpacks to is known only afterwards; until then it counts as the largest.
-        if request.headers().get(&GRPC_ENCODING).is_some_and(|encoding| encoding != "identity")
-            && let Err(Full { most }) = held.add(shared.max_message_size)
-        {
-            return status::buffers_full(most).into_http();
-        }
-        let call = Call {
-            deadline: Instant::now() + timeout,
-            token: token(request.headers()),
-            previous_attempts: previous_attempts(request.headers()),
-            request_id: record.request_id.clone(),
-            subject: record.subject.clone(),
-            trace: trace(request.headers()),
-            progress: Arc::clone(&progress),
-            held: Arc::clone(&held),
-            peer: Arc::clone(&self.peer),
-        };
-        let deadline = tokio::time::sleep_until(call.deadline);
-        request.extensions_mut().insert(Arc::new(call));
-        let request =
-            request.map(|body| Metered { body, held: Arc::clone(&held), max_concurrency: shared.max_concurrency });
-        // The one deadline of the call: whatever runs underneath is dropped, and its connection with it.
+        Ok((now + timeout, request_body::take_encoding(headers)?))
+    }
+
+    /// The one deadline of a call: past it the work is dropped, and its connection to the cloud with it.
+    async fn within(
+        &self,
+        deadline: Instant,
+        progress: &Progress,
+        work: impl Future<Output = Response<Body>>,
+    ) -> Response<Body> {
         tokio::select! {
             // An answer that is there is given, though it be late.
             biased;
-            answer = AssertUnwindSafe(self.service.clone().call(request)).catch_unwind() => match answer {
-                Ok(Ok(response)) => self.mend(response),
-                Ok(Err(never)) => match never {},
-                Err(_) => self.panicked(&progress),
-            },
-            () = deadline => status::deadline_exceeded(progress.is_unknown()).into_http(),
-            () = shared.expired.cancelled() => status::shutting_down(progress.is_unknown()).into_http(),
+            answer = AssertUnwindSafe(work).catch_unwind() => answer.unwrap_or_else(|_| self.panicked(progress)),
+            () = tokio::time::sleep_until(deadline) => status::deadline_exceeded(progress.is_unknown()).into_http(),
+            () = self.shared.expired.cancelled() => status::shutting_down(progress.is_unknown()).into_http(),
         }
     }
 
-    /// Gives the errors that tonic makes before a handler runs the codes and details that ours have.
-    fn mend(&self, response: Response<Body>) -> Response<Body> {
-        if response.headers().contains_key(&GRPC_STATUS_DETAILS) {
-            return response;
+    /// Health and reflection.
+    async fn standard(&self, head: Parts, body: Body) -> Response<Body> {
+        match self.routes.clone().call(Request::from_parts(head, body)).await {
+            Ok(response) => with_details(response),
+            Err(never) => match never {},
         }
-        let Some(status) = Status::from_header_map(response.headers()) else { return response };
-        let better = match status.code() {
-            Code::OutOfRange | Code::ResourceExhausted => status::message_too_large(self.shared.max_message_size),
-            Code::Internal => status::unreadable_message(status.message()),
-            Code::Unimplemented if status.message().is_empty() => status::unimplemented("there is no such method"),
-            Code::Unimplemented => status::unimplemented(status.message()),
-            // The bytes stopped coming: nobody is left to read this, but the log and the metrics are.
-            Code::Unknown => return Status::cancelled("the caller left before its message was there").into_http(),
-            // Health's own answers.
-            _ => return response,
-        };
-        let mut mended = better.into_http();
-        if let Some(encodings) = response.headers().get(&GRPC_ACCEPT_ENCODING) {
-            mended.headers_mut().insert(GRPC_ACCEPT_ENCODING.clone(), encodings.clone());
-        }
-        mended
     }
 
     fn panicked(&self, progress: &Progress) -> Response<Body> {
@@ -251,155 +309,35 @@ impl Shared {
     }
 }
 
+/// Admits a message before it is built: counts its entries, charges its weight, and takes the concurrency permit.
+///
+/// The permit is taken last: calls without a complete message must not keep others out.
+fn admit_message(method: &str, body: &RequestBody, permit: &Permit) -> Result<(), Status> {
+    let entries = entries::count(method, body.message());
+    if entries > MAX_ENTRIES {
+        return Err(status::too_many_entries(entries, MAX_ENTRIES));
+    }
+    // The message and the frame that it is read from; later its JSON in place of the frame.
+    let weight = 2 * body.message().remaining() + ENTRY_COST * entries;
+    permit.settle(weight).and_then(|()| permit.run()).map_err(status::rejected)
+}
+
+/// Gives the error that tonic makes of bytes that are no message the code and the details that ours have.
+fn with_details(response: Response<Body>) -> Response<Body> {
+    if response.headers().contains_key(&GRPC_STATUS_DETAILS) {
+        return response;
+    }
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::Internal => status::unreadable_message(status.message()).into_http(),
+        _ => response,
+    }
+}
+
+/// The name of methods that do not exist.
+const UNKNOWN: &str = "_OTHER";
+
 /// The method's name for metrics and logs; a stranger's paths must not become labels.
 fn method(path: &str) -> &'static str {
     let path = path.strip_prefix('/').unwrap_or(path);
-    METHODS.iter().chain(&[HEALTH_CHECK]).find(|known| **known == path).copied().unwrap_or("_OTHER")
-}
-
-/// The caller's id if it is one, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let sane = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-    headers.get(&X_REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // An id must be unique and need not be a secret: no random bytes of the system's, which cost a system call.
-        let random = fastrand::u128(..).to_ne_bytes();
-        let random = random.first_chunk().expect("ten of sixteen");
-        let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        let id = uuid::Builder::from_unix_timestamp_millis(milliseconds, random).into_uuid();
-        let mut text = uuid::Uuid::encode_buffer();
-        HeaderValue::from_str(id.as_hyphenated().encode_lower(&mut text)).expect("hexadecimal digits and hyphens")
-    })
-}
-
-/// How often the caller's own library has tried this call before (gRFC A6).
-fn previous_attempts(headers: &HeaderMap) -> u32 {
-    headers.get(&GRPC_PREVIOUS_ATTEMPTS).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
-}
-
-/// The caller's token, marked so that it never shows in a log.
-fn token(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut token = headers.get(&X_AUTH_TOKEN).filter(|token| !token.is_empty())?.clone();
-    token.set_sensitive(true);
-    Some(token)
-}
-
-/// W3C trace context, as far as it can be one: the cloud's front gateway need not see what else a caller puts there.
-fn trace(headers: &HeaderMap) -> Trace {
-    let sane = |value: &&HeaderValue| (1..=512).contains(&value.len()) && value.to_str().is_ok();
-    let parent = headers.get(&TRACEPARENT).filter(sane).cloned();
-    let state = parent.as_ref().and_then(|_| headers.get(&TRACESTATE)).filter(sane).cloned();
-    Trace { parent, state }
-}
-
-/// The time that the call has: the caller's `grpc-timeout`, at most `most`.
-///
-/// A caller's own is shortened a little, so that our answer, which says what is known of the change, arrives before the
-/// caller's own timer goes off.
-fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, ()> {
-    let Some(value) = headers.get(&GRPC_TIMEOUT) else { return Ok(most) };
-    let asked = value.to_str().ok().and_then(parse_timeout).ok_or(())?;
-    let margin = (asked / 20).min(Duration::from_millis(20));
-    Ok(asked.saturating_sub(margin).min(most))
-}
-
-/// `grpc-timeout`: 1 to 8 digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_is_digits_and_a_unit() {
-        assert_eq!(parse_timeout("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_timeout("0n"), Some(Duration::ZERO));
-        for wrong in ["", "S", "5", "-1S", "+1S", "123456789S", "1s", "5 S", "1é"] {
-            assert_eq!(parse_timeout(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_caller_gets_its_answer_before_its_own_timer() {
-        let with = |text: &str| {
-            let headers = HeaderMap::from_iter([(HeaderName::from_static("grpc-timeout"), text.parse().unwrap())]);
-            timeout(&headers, Duration::from_secs(30))
-        };
-        assert_eq!(with("1S"), Ok(Duration::from_millis(980)));
-        assert_eq!(with("100m"), Ok(Duration::from_millis(95)));
-        assert_eq!(with("1H"), Ok(Duration::from_secs(30)));
-        assert_eq!(with("soon"), Err(()));
-        assert_eq!(timeout(&HeaderMap::new(), Duration::from_secs(30)), Ok(Duration::from_secs(30)));
-    }
-
-    fn shared() -> Shared {
-        let flags = [("upstream", "http://127.0.0.1:9"), ("max-concurrency", "1")];
-        let flags = flags.into_iter().map(|(key, value)| (key, value.to_owned())).collect();
-        let sources = crate::config::Sources { flags, ..Default::default() };
-        Shared::new(Arc::default(), None, &crate::config::Config::load(sources).unwrap().gateway)
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_one_failed_call_and_no_more() {
-        use axum::{Router, routing::post};
-        use bytes::Bytes;
-        use http_body_util::Full as FullBody;
-        use tonic_types::StatusExt as _;
-
-        let router = Router::new()
-            .route("/huaweicloud.apic.v2.CertificateService/Panic", post(async || -> () { panic!("on purpose") }))
-            .route("/grpc.health.v1.Health/Panic", post(async || -> () { panic!("on purpose") }))
-            .route("/huaweicloud.apic.v2.CertificateService/Fine", post(async || "fine"));
-        let services = Routes::from(router);
-        let inbound = Arc::new(Inbound::new(services.clone(), services, Arc::new(shared())));
-        let call = |path: &str| {
-            let request = Request::post(format!("http://gateway{path}")).body(FullBody::new(Bytes::new())).unwrap();
-            Arc::clone(&inbound).answer(request)
-        };
-        for path in ["/huaweicloud.apic.v2.CertificateService/Panic", "/grpc.health.v1.Health/Panic"] {
-            let status = Status::from_header_map(call(path).await.headers()).unwrap();
-            assert_eq!(status.code(), Code::Internal);
-            assert_eq!(status.get_details_error_info().unwrap().reason, "INTERNAL_ERROR");
-        }
-        assert_eq!(call("/huaweicloud.apic.v2.CertificateService/Fine").await.status(), 200);
-        assert_eq!(inbound.shared.metrics.panics.get(), 2);
-        assert_eq!(inbound.shared.metrics.calls_in_progress.get(), 0);
-        assert_eq!(inbound.shared.places.available_permits(), 1);
-    }
-
-    #[test]
-    fn only_known_methods_become_labels() {
-        assert_eq!(method("/huaweicloud.apic.v2.CertificateService/AttachDomains"), METHODS[0]);
-        assert_eq!(method("/huaweicloud.apic.v2.CertificateService/Nope"), "_OTHER");
-        assert_eq!(method(""), "_OTHER");
-    }
-
-    #[test]
-    fn a_sane_request_id_is_kept_and_any_other_replaced() {
-        let with = |id: &[u8]| {
-            let id = HeaderValue::from_bytes(id).unwrap();
-            request_id(&HeaderMap::from_iter([(X_REQUEST_ID.clone(), id)]))
-        };
-        assert_eq!(with(b"abc-1"), "abc-1");
-        for odd in [&b""[..], b"two words", &[b'x'; 129], b"\xff"] {
-            assert_eq!(with(odd).len(), 36);
-        }
-    }
+    METHODS.iter().chain(&[HEALTH_CHECK]).find(|known| **known == path).copied().unwrap_or(UNKNOWN)
 }

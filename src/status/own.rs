@@ -1,13 +1,16 @@
 //! The statuses for what went wrong in the gateway itself, or between it and the cloud.
 
+mod admission;
+
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RequestInfo, RetryInfo};
 
+pub(crate) use self::admission::{rejected, request_stalled, too_far_ahead, too_many_entries, unsupported_encoding};
 use super::within;
 use crate::{
-    cloud::{ClockSkew, RateLimited, Refusal},
+    cloud::{ClockSkew, QueueFull, RateLimited, Refusal},
     credentials::Missing,
     validate::Violations,
 };
@@ -193,24 +196,6 @@ pub(crate) fn unimplemented(cause: &str) -> Status {
     Own::new(Code::Unimplemented, Reason::InvalidRequest).outcome(Outcome::NotSent).status(cause)
 }
 
-/// All places are taken.
-pub(crate) fn overloaded(limit: usize) -> Status {
-    Own::new(Code::Unavailable, Reason::Overloaded)
-        .fact("max_concurrency", limit.to_string())
-        .outcome(Outcome::NotSent)
-        .retry_in(Duration::from_millis(250))
-        .status(&format!("the gateway has {limit} calls in progress and takes no more"))
-}
-
-/// The messages of the calls in progress take all the memory that they may.
-pub(crate) fn buffers_full(limit: usize) -> Status {
-    Own::new(Code::Unavailable, Reason::Overloaded)
-        .fact("max_buffered_bytes", limit.to_string())
-        .outcome(Outcome::NotSent)
-        .retry_in(Duration::from_millis(250))
-        .status("the gateway holds as many bytes of messages as it may and takes no more")
-}
-
 /// The upstream is down.
 pub(super) fn circuit_open(wait: Duration) -> Status {
     Own::new(Code::Unavailable, Reason::CircuitOpen)
@@ -229,11 +214,18 @@ pub(super) fn rate_limited(RateLimited { wait, limit }: RateLimited) -> Status {
 }
 
 /// Too many calls wait for one certificate.
-pub(super) fn queue_full() -> Status {
-    Own::new(Code::Unavailable, Reason::Overloaded)
+pub(super) fn queue_full(QueueFull { limit, is_share }: QueueFull) -> Status {
+    let own = Own::new(Code::Unavailable, Reason::Overloaded)
+        .fact("max_queue", limit.to_string())
         .outcome(Outcome::NotSent)
-        .retry_in(Duration::from_secs(1))
-        .status("too many calls wait for their turn to change this certificate")
+        .retry_in(Duration::from_secs(1));
+    if is_share {
+        own.fact("share", "caller").status(&format!(
+            "too many calls of this caller wait to change this certificate while others call, too (its share is {limit})"
+        ))
+    } else {
+        own.status(&format!("too many calls wait to change this certificate (limit {limit})"))
+    }
 }
 
 /// Time is up.

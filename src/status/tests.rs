@@ -34,9 +34,8 @@ fn reason(status: &Status) -> String {
 #[test]
 fn the_log_reads_of_a_status_what_a_program_reads() {
     let refused = |status, code| answered(refusal(status, code, "m"), &[]).0;
-    for status in
-        [refused(404, "APIG.3020"), refused(504, "X.1"), refused(500, ""), deadline_exceeded(true), overloaded(1)]
-    {
+    let own = [deadline_exceeded(true), rejected(crate::admission::Rejected::Evicted)];
+    for status in [refused(404, "APIG.3020"), refused(504, "X.1"), refused(500, "")].into_iter().chain(own) {
         let told = told(bytes::Bytes::copy_from_slice(status.details())).unwrap();
         let info = status.get_details_error_info().unwrap();
         assert_eq!(told.reason, info.reason);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets them has failed")]
 
+mod admission;
 mod answer_bounds;
 mod answers;
 mod attach;
@@ -30,6 +31,8 @@ mod outage;
 mod policy;
 mod retry;
 mod revocation;
+mod shares;
+mod streams;
 mod support;
 mod tls;
 mod turns;

@@ -13,7 +13,7 @@ pub(crate) use self::{
     cloud::{Cloud, Reply, head},
     gateway::{Gateway, Plan},
     program::Program,
-    raw::{ATTACH, SilentCall, frame, send_bytes},
+    raw::{ATTACH, OpenCall, SilentCall, Wire, frame, in_progress, send_bytes},
 };
 
 use std::time::Duration;

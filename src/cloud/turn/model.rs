@@ -17,6 +17,9 @@ const LEAKED: &str = "an entry is left behind";
 const OVERTAKEN: &str = "a later call comes first";
 const TOO_LONG: &str = "more calls wait than may";
 
+/// Calls of one caller, which may fill the queue.
+const ALONE: Waiter = Waiter { caller: 1, share: LONGEST_QUEUE };
+
 type Job = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// The locks as the scenarios use them.
@@ -34,7 +37,7 @@ impl Lock for Turns {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok(_turn) = self.take(key).await else { return false };
+            let Ok(_turn) = self.take(key, ALONE).await else { return false };
             work.await;
             true
         })
@@ -166,7 +169,7 @@ impl Lock for RemovesEarly {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok(_turn) = self.0.take(key).await else { return false };
+            let Ok(_turn) = self.0.take(key, ALONE).await else { return false };
             work.await;
             self.0.queues.lock().unwrap().remove(&self.0.hasher.hash_one(key));
             true
@@ -194,7 +197,7 @@ impl Lock for Leaks {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok((place, turn)) = self.0.enter(key) else { return false };
+            let Ok((place, turn)) = self.0.enter(key, ALONE) else { return false };
             let place = std::mem::ManuallyDrop::new(place);
             let permit = turn.acquire_owned().await.unwrap();
             work.await;
@@ -269,12 +272,16 @@ impl Lock for CountsFirst {
             }
             let turn = {
                 let mut queues = self.0.queues.lock().unwrap();
-                let queue = queues.entry(key).or_insert_with(|| Queue { turn: Arc::new(Semaphore::new(1)), calls: 0 });
+                let queue = queues.entry(key).or_insert_with(|| Queue {
+                    turn: Arc::new(Semaphore::new(1)),
+                    calls: 0,
+                    by_caller: Vec::new(),
+                });
                 queue.calls += 1;
                 assert!(queue.calls <= LONGEST_QUEUE + 1, "{TOO_LONG}");
                 Arc::clone(&queue.turn)
             };
-            let _place = Place { turns: &self.0, key };
+            let _place = Place { turns: &self.0, key, caller: None };
             let _permit = turn.acquire_owned().await.unwrap();
             work.await;
             true

@@ -1,0 +1,182 @@
+//! Admission: the memory, the concurrency permit and the fair share of each call, counted for the whole process.
+//!
+//! Every call is charged for its task and its head when it starts, for the bytes of its body as they arrive and as they
+//! are unpacked, and for its message once it is complete. A [`Permit`] carries the charges and returns them on drop.
+//! [`Unfinished`] adds the rules for calls that still wait for their body; [`Caller`] holds the accounts of an identity.
+//! Nothing here waits or reads a socket.
+
+mod caller;
+mod permit;
+mod unfinished;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use self::{
+    caller::Caller,
+    permit::{Class, Ledger, Permit},
+    unfinished::Unfinished,
+};
+use self::{
+    caller::{Callers, Recent},
+    sync::{Arc, AtomicUsize, Mutex, Ordering},
+    unfinished::Registry,
+};
+use crate::peer::Peer;
+
+/// The primitives that threads share, in one place: a model checker brings its own.
+mod sync {
+    pub(super) use std::sync::{Arc, PoisonError, Weak, atomic::Ordering};
+
+    pub(super) use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
+}
+
+/// The memory of a call without its head and body: task, stream, span and record. 4,000 calls that wait for their bodies
+/// on 16 connections take 6.8 KiB each.
+pub(crate) const CALL_COST: usize = 8 * 1024;
+
+/// Calls that may have started for each that may run: a call that waits for its body costs little.
+const STARTED_PER_RUNNING: usize = 16;
+
+/// Streams without an end (health's `Watch`, reflection) in the whole process.
+const MAX_STREAMS: usize = 256;
+
+/// Of those, on one connection.
+const MAX_STREAMS_PER_CONNECTION: usize = 8;
+
+/// Beyond the largest message, a connection may hold its head, the call itself, and the state of an inflater.
+const CONNECTION_ALLOWANCE: usize = 256 * 1024;
+
+/// The limits of the whole process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Calls with a complete message.
+    pub(crate) concurrency: usize,
+    /// The bytes that all calls hold together.
+    pub(crate) memory: usize,
+    /// The bytes of one message.
+    pub(crate) message: usize,
+}
+
+impl Limits {
+    /// The part of the memory that unfinished requests may hold together.
+    const fn unfinished(self) -> usize {
+        self.memory / 2
+    }
+
+    /// The part of it that one connection may hold.
+    fn connection(self) -> usize {
+        (self.unfinished() / 4).max(self.message.saturating_add(CONNECTION_ALLOWANCE))
+    }
+
+    const fn started(self) -> usize {
+        self.concurrency.saturating_mul(STARTED_PER_RUNNING)
+    }
+}
+
+/// The accounts of the process.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: Limits,
+    memory: Account,
+    started: Account,
+    running: Account,
+    streams: Account,
+    unfinished: Mutex<Registry>,
+    callers: Callers,
+    recent: Mutex<Recent>,
+}
+
+/// The accounts of one connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    admission: Arc<Admission>,
+    caller: Arc<Caller>,
+    /// Bytes of unfinished requests. It changes under the registry's lock only.
+    unfinished: AtomicUsize,
+    streams: Account,
+}
+
+/// Which limit turned a call away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// Too many calls in progress.
+    AtCapacity(Bound),
+    /// No memory left for messages.
+    MemoryExhausted(Bound),
+    /// Too many streams.
+    TooManyStreams(Bound),
+    /// The request was unfinished and the one without progress for the longest time, and its memory was needed.
+    Evicted,
+}
+
+/// A limit, and for which part of the callers it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) limit: usize,
+    pub(crate) scope: Scope,
+}
+
+/// The part of the callers that a limit stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Process,
+    /// The share of one identity while others call too.
+    Caller,
+    Connection,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            memory: Account::default(),
+            started: Account::default(),
+            running: Account::default(),
+            streams: Account::default(),
+            unfinished: Mutex::default(),
+            callers: Callers::default(),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// Opens the accounts of a connection.
+    pub(crate) fn connect(self: &Arc<Self>, peer: &Peer) -> Arc<Connection> {
+        Arc::new(Connection {
+            admission: Arc::clone(self),
+            caller: self.caller(peer),
+            unfinished: AtomicUsize::new(0),
+            streams: Account::default(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory_in_use(&self) -> usize {
+        self.memory.amount()
+    }
+
+    /// Calls that have started and are not over. Streams are not among them.
+    pub(crate) fn started(&self) -> usize {
+        self.started.amount()
+    }
+}
+
+/// An amount that never exceeds the limits under which it is taken.
+#[derive(Debug, Default)]
+struct Account(AtomicUsize);
+
+impl Account {
+    /// Adds, unless the sum would exceed the limit.
+    fn take(&self, amount: usize, limit: usize) -> bool {
+        let sum = |now: usize| now.checked_add(amount).filter(|sum| *sum <= limit);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
+    }
+
+    fn give(&self, amount: usize) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    fn amount(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,254 @@
+//! The permit of one call: its charges against the accounts of process, connection and caller.
+
+use std::time::Instant;
+
+use super::{
+    Admission, Bound, CALL_COST, Connection, MAX_STREAMS, MAX_STREAMS_PER_CONNECTION, Rejected, Scope, Unfinished,
+    sync::{Arc, AtomicBool, AtomicUsize, Ordering},
+};
+
+/// The kinds of calls, which have different limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// A call of our service.
+    Call,
+    /// A health check or an unknown method: short, small, and answered also when calls of our service are shed.
+    Auxiliary,
+    /// A stream without an end.
+    Stream,
+}
+
+/// The charges of one call, returned on drop.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pub(super) connection: Arc<Connection>,
+    class: Class,
+    /// Another identity called within the last minute.
+    is_shared: bool,
+    /// The charge that lasts as long as the call.
+    fixed: usize,
+    /// All bytes charged here. While the request is unfinished, the registry holds them instead.
+    pub(super) bytes: AtomicUsize,
+    pub(super) is_started: AtomicBool,
+    is_running: AtomicBool,
+    is_stream: bool,
+}
+
+impl Connection {
+    /// Starts a call with a head of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`], at once: no call waits for a permit.
+    pub(crate) fn admit(self: &Arc<Self>, class: Class, head: usize, now: Instant) -> Result<Permit, Rejected> {
+        let admission = &self.admission;
+        let is_shared = admission.has_others(self.caller.id(), now, class == Class::Call);
+        let mut permit = Permit {
+            connection: Arc::clone(self),
+            class,
+            is_shared,
+            fixed: CALL_COST + head,
+            bytes: AtomicUsize::new(0),
+            is_started: AtomicBool::new(false),
+            is_running: AtomicBool::new(false),
+            is_stream: false,
+        };
+        if class == Class::Stream {
+            permit.open_stream()?;
+        } else {
+            let limit = permit.with_reserve(admission.limits.started());
+            while !admission.started.take(1, limit) {
+                if !admission.evict_oldest() {
+                    let bound = Bound { limit: admission.limits.concurrency, scope: Scope::Process };
+                    return Err(Rejected::AtCapacity(bound));
+                }
+            }
+            *permit.is_started.get_mut() = true;
+        }
+        permit.charge(permit.fixed)?;
+        Ok(permit)
+    }
+}
+
+impl Permit {
+    pub(super) fn admission(&self) -> &Admission {
+        &self.connection.admission
+    }
+
+    fn open_stream(&mut self) -> Result<(), Rejected> {
+        let connection = &self.connection;
+        let too_many = |limit, scope| Err(Rejected::TooManyStreams(Bound { limit, scope }));
+        if !connection.streams.take(1, MAX_STREAMS_PER_CONNECTION) {
+            return too_many(MAX_STREAMS_PER_CONNECTION, Scope::Connection);
+        }
+        let share = self.share_of(MAX_STREAMS);
+        let caller = &connection.caller;
+        if !caller.streams.take(1, share) {
+            connection.streams.give(1);
+            let scope = if share < MAX_STREAMS { Scope::Caller } else { Scope::Process };
+            return too_many(share, scope);
+        }
+        if !connection.admission.streams.take(1, MAX_STREAMS) {
+            caller.streams.give(1);
+            connection.streams.give(1);
+            return too_many(MAX_STREAMS, Scope::Process);
+        }
+        self.is_stream = true;
+        Ok(())
+    }
+
+    /// The part of a limit that the caller may take: three quarters while other identities call too.
+    pub(crate) fn share_of(&self, limit: usize) -> usize {
+        if self.is_shared { limit.saturating_sub(limit / 4) } else { limit }
+    }
+
+    /// The caller as a number, the same for each call of one identity.
+    pub(crate) fn caller(&self) -> u64 {
+        self.connection.caller.id()
+    }
+
+    /// Health has to be answered also when calls of our service are shed: for it the limits are a little higher.
+    pub(super) fn with_reserve(&self, limit: usize) -> usize {
+        if self.class == Class::Call { limit } else { limit.saturating_add(limit / 16).saturating_add(1) }
+    }
+
+    /// The part of the memory that the caller may hold. Health is answered even if its caller holds a whole share.
+    pub(super) fn memory_share(&self) -> usize {
+        if self.is_shared && self.class == Class::Call {
+            self.share_of(self.admission().limits.memory)
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Charges more bytes. Unfinished requests make room, the ones without progress for the longest time first.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::MemoryExhausted`]: nothing was charged.
+    pub(crate) fn charge(&self, bytes: usize) -> Result<(), Rejected> {
+        let admission = self.admission();
+        let caller = &self.connection.caller;
+        let is_taken = caller.memory.take(bytes, self.memory_share());
+        if !is_taken || !admission.memory.take(bytes, self.with_reserve(admission.limits.memory)) {
+            if is_taken {
+                caller.memory.give(bytes);
+            }
+            admission.evict_and_take_memory(self, bytes)?;
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns a part of the charges.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.refund(bytes);
+    }
+
+    pub(super) fn refund(&self, bytes: usize) {
+        self.admission().memory.give(bytes);
+        self.connection.caller.memory.give(bytes);
+    }
+
+    /// Replaces the charge for the body by the weight of its message.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::MemoryExhausted`]: the charge is as before, and the call has to end.
+    pub(crate) fn settle(&self, weight: usize) -> Result<(), Rejected> {
+        self.hold(self.fixed.saturating_add(weight))
+    }
+
+    /// Replaces all charges by this one.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::MemoryExhausted`]: the charge is as before, and the call has to end.
+    pub(crate) fn hold(&self, wanted: usize) -> Result<(), Rejected> {
+        let charged = self.bytes.load(Ordering::Relaxed);
+        if wanted > charged {
+            return self.charge(wanted - charged);
+        }
+        self.release(charged - wanted);
+        Ok(())
+    }
+
+    /// Takes the concurrency permit of a call with a complete message, if it has none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::AtCapacity`].
+    pub(crate) fn run(&self) -> Result<(), Rejected> {
+        if self.is_running.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let admission = self.admission();
+        let limit = admission.limits.concurrency;
+        let share = self.share_of(limit);
+        if !self.connection.caller.running.take(1, share) {
+            let scope = if share < limit { Scope::Caller } else { Scope::Process };
+            return Err(Rejected::AtCapacity(Bound { limit: share, scope }));
+        }
+        if !admission.running.take(1, limit) {
+            self.connection.caller.running.give(1);
+            return Err(Rejected::AtCapacity(Bound { limit, scope: Scope::Process }));
+        }
+        self.is_running.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Connection { admission, caller, streams, .. } = &*self.connection;
+        let bytes = *self.bytes.get_mut();
+        admission.memory.give(bytes);
+        caller.memory.give(bytes);
+        if *self.is_running.get_mut() {
+            admission.running.give(1);
+            caller.running.give(1);
+        }
+        if *self.is_started.get_mut() {
+            admission.started.give(1);
+        }
+        if self.is_stream {
+            admission.streams.give(1);
+            caller.streams.give(1);
+            streams.give(1);
+        }
+    }
+}
+
+/// Where a reader of a body charges memory: its permit, or the registry while the request is unfinished.
+pub(crate) trait Ledger {
+    /// Charges more bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`]: nothing was charged, and the call has to end.
+    fn charge(&mut self, bytes: usize) -> Result<(), Rejected>;
+
+    /// Returns a part of the charges.
+    fn release(&mut self, bytes: usize);
+}
+
+impl Ledger for &Permit {
+    fn charge(&mut self, bytes: usize) -> Result<(), Rejected> {
+        Permit::charge(self, bytes)
+    }
+
+    fn release(&mut self, bytes: usize) {
+        Permit::release(self, bytes);
+    }
+}
+
+impl Ledger for Unfinished<'_> {
+    fn charge(&mut self, bytes: usize) -> Result<(), Rejected> {
+        Unfinished::charge(self, bytes)
+    }
+
+    fn release(&mut self, bytes: usize) {
+        Unfinished::release(self, bytes);
+    }
+}
