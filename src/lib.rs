@@ -33,6 +33,7 @@ pub mod pure;
 mod secret;
 pub mod server;
 mod service;
+mod sink;
 mod status;
 pub mod telemetry;
 mod tls;
