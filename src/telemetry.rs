@@ -13,6 +13,8 @@ use prometheus_client::{
 };
 use tonic::Code;
 
+use crate::log;
+
 /// From a call that finds everything warm to one that waits for its deadline, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
@@ -198,6 +200,7 @@ impl Metrics {
             "Audit lines that went to the program's log instead",
             self.audit_lines_not_written.clone(),
         );
+        registry.register("apig_gateway_log_lines_lost", "Log lines that were not written", log::lines_lost());
         registry.register(
             "apig_gateway_calls_not_allowed",
             "Calls that the policy refused",
