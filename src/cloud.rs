@@ -29,7 +29,7 @@ pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
     error::{ClockSkew, Error},
     refusal::{Refusal, Throttle},
-    rest::{METHODS, Operation, Place, form},
+    rest::{CHANGES, METHODS, Operation, Place, form},
 };
 use crate::{
     call::Call,

@@ -102,6 +102,8 @@ pub(crate) struct Metrics {
     pub(crate) tls_reload_failures: Counter,
     /// Audit lines that could not be written where they belong.
     pub(crate) audit_lines_not_written: Counter,
+    /// Audit lines of calls without a valid message that were left out, since there were many.
+    pub(crate) audit_lines_suppressed: Counter,
     /// Calls that policy refused.
     pub(crate) calls_not_allowed: Counter,
 }
@@ -127,6 +129,7 @@ impl Default for Metrics {
             tls_reloads: Counter::default(),
             tls_reload_failures: Counter::default(),
             audit_lines_not_written: Counter::default(),
+            audit_lines_suppressed: Counter::default(),
             calls_not_allowed: Counter::default(),
         };
         metrics.registered()
@@ -199,6 +202,11 @@ impl Metrics {
             "apig_gateway_audit_lines_not_written",
             "Audit lines that went to the program's log instead",
             self.audit_lines_not_written.clone(),
+        );
+        registry.register(
+            "apig_gateway_audit_lines_suppressed",
+            "Audit lines of calls without a valid message that were left out, since there were many",
+            self.audit_lines_suppressed.clone(),
         );
         registry.register("apig_gateway_log_lines_lost", "Log lines that were not written", log::lines_lost());
         registry.register(

@@ -24,6 +24,7 @@ mod metadata;
 mod outage;
 mod policy;
 mod retry;
+mod sinks;
 mod support;
 mod tls;
 mod turns;

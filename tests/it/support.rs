@@ -12,8 +12,8 @@ pub(crate) use self::{
     caller::{Caller, Failed, documented, domain, failed, on_certificate},
     cloud::{Cloud, Reply, head},
     gateway::{Gateway, Plan},
-    program::Program,
-    raw::{ATTACH, SilentCall, frame, send_bytes},
+    program::{Program, command},
+    raw::{ATTACH, SilentCall, frame, greet, send_bytes},
 };
 
 use std::time::Duration;
