@@ -3,6 +3,7 @@
 
 mod admin;
 mod connection;
+mod eviction;
 mod inbound;
 mod listener;
 mod metered;
@@ -20,7 +21,7 @@ use tracing::info;
 pub(crate) use self::connection::Limits;
 pub use self::listener::Address;
 pub(crate) use self::listener::{Access, Owner};
-use self::{inbound::Inbound, listener::Socket, worker::Worker};
+use self::{eviction::Evictable, inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
     audit::{Audit, Destination},
     cloud::{self, Client},
@@ -33,12 +34,18 @@ use crate::{
     },
     policy::Policy,
     service::Certificates,
-    telemetry::Metrics,
+    telemetry::{Abort, Metrics},
     tls::{self, Tls},
 };
 
 /// Calls that may have begun for each that may be in progress: without a message a call costs little.
 const BEGUN_FOR_A_PLACE: usize = 16;
+
+/// Connections that may be in their handshake at once, in the whole process. Each may hold a TLS record of 16 KiB.
+const MOST_GREETING: usize = 256;
+
+/// The time that a handshake has before it may be aborted for a newcomer: some round trips of a distant caller.
+const GREETING_GRACE: Duration = Duration::from_millis(50);
 
 /// Where and how to serve.
 #[derive(Debug, Clone)]
@@ -75,8 +82,10 @@ pub(crate) struct Shared {
     audit: Option<Audit>,
     /// One place for each call whose message is there, in the whole process.
     places: Arc<Semaphore>,
-    /// One for each connection that may be open, in the whole process.
-    connections: Arc<Semaphore>,
+    /// One for each connection that has completed its handshake, in the whole process.
+    connections: Semaphore,
+    /// Connections that have not.
+    greeting: Arc<Evictable>,
     /// Calls that have begun, with or without their message.
     begun: Semaphore,
     max_concurrency: usize,
@@ -99,10 +108,10 @@ impl Shared {
 
     fn new(metrics: Arc<Metrics>, audit: Option<Audit>, settings: &Settings) -> Self {
         Self {
-            metrics,
             audit,
             places: Arc::new(Semaphore::new(settings.max_concurrency)),
-            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            connections: Semaphore::new(settings.max_connections),
+            greeting: Arc::new(greeting(&metrics)),
             begun: Semaphore::new(settings.max_concurrency * BEGUN_FOR_A_PLACE),
             max_concurrency: settings.max_concurrency,
             max_message_size: settings.max_message_size,
@@ -111,8 +120,17 @@ impl Shared {
             ready: CancellationToken::new(),
             draining: CancellationToken::new(),
             expired: CancellationToken::new(),
+            metrics,
         }
     }
+}
+
+/// The budget of connections that have not completed their handshake.
+fn greeting(metrics: &Metrics) -> Evictable {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let descriptors = descriptors.and_then(|number| usize::try_from(number).ok()).unwrap_or(usize::MAX);
+    let limit = MOST_GREETING.min(descriptors / 4).max(1);
+    Evictable::new(limit, GREETING_GRACE, metrics.handshakes_aborted(Abort::Evicted))
 }
 
 /// A gateway that listens and does not serve yet.

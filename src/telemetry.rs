@@ -61,6 +61,22 @@ struct IdentityLabels {
     identity: String,
 }
 
+/// The reason for which a connection was closed before its handshake was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abort {
+    /// A newer one took its place.
+    Evicted,
+    /// It took too long.
+    Timeout,
+    /// The gateway drains.
+    Drain,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AbortLabels {
+    reason: &'static str,
+}
+
 /// What is counted of one credential that is fetched anew in time.
 #[derive(Debug, Clone)]
 pub(crate) struct Renewals {
@@ -80,10 +96,11 @@ pub(crate) struct Metrics {
     pub(crate) calls_in_progress: Gauge,
     /// Open connections on the gRPC port.
     pub(crate) connections: Gauge,
-    /// Connections taken on the gRPC port.
+    /// Connections on the gRPC port that completed their handshake and were served.
     pub(crate) connections_accepted: Counter,
     /// Connections turned away since there were too many.
     pub(crate) connections_refused: Counter,
+    handshakes_aborted: Family<AbortLabels, Counter>,
     /// Calls on which a handler panicked.
     pub(crate) panics: Counter,
     /// Requests to the cloud that were tried again.
@@ -119,6 +136,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
+            handshakes_aborted: Family::default(),
             panics: Counter::default(),
             retries: Counter::default(),
             circuit: Gauge::default(),
@@ -155,13 +173,18 @@ impl Metrics {
         registry.register("apig_gateway_connections", "Open connections on the gRPC port", self.connections.clone());
         registry.register(
             "apig_gateway_connections_accepted",
-            "Connections taken on the gRPC port",
+            "Connections on the gRPC port that completed their handshake and were served",
             self.connections_accepted.clone(),
         );
         registry.register(
             "apig_gateway_connections_refused",
-            "Connections closed at once since there were too many",
+            "Connections closed after their handshake since there were too many",
             self.connections_refused.clone(),
+        );
+        registry.register(
+            "apig_gateway_handshakes_aborted",
+            "Connections on the gRPC port that were closed before the HTTP/2 preface had come",
+            self.handshakes_aborted.clone(),
         );
         registry.register("apig_gateway_panics", "Calls on which a handler panicked", self.panics.clone());
         registry.register("apig_gateway_retries", "Requests to the cloud that were tried again", self.retries.clone());
@@ -226,6 +249,16 @@ impl Metrics {
         let labels = IdentityLabels { identity: identity.to_owned() };
         let expiry = self.expiries.get_or_create(&labels).clone();
         Renewals { fetched: renewals("fetched"), failed: renewals("failed"), expiry }
+    }
+
+    /// Connections that were closed before their handshake was complete.
+    pub(crate) fn handshakes_aborted(&self, reason: Abort) -> Counter {
+        let reason = match reason {
+            Abort::Evicted => "evicted",
+            Abort::Timeout => "timeout",
+            Abort::Drain => "drain",
+        };
+        self.handshakes_aborted.get_or_create(&AbortLabels { reason }).clone()
     }
 
     /// Counts a call that is over.
