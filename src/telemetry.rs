@@ -101,6 +101,8 @@ pub(crate) struct Metrics {
     /// Connections turned away since there were too many.
     pub(crate) connections_refused: Counter,
     handshakes_aborted: Family<AbortLabels, Counter>,
+    /// Connections on the admin port that were closed for newer ones.
+    pub(crate) admin_connections_evicted: Counter,
     /// Calls on which a handler panicked.
     pub(crate) panics: Counter,
     /// Requests to the cloud that were tried again.
@@ -137,6 +139,7 @@ impl Default for Metrics {
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
             handshakes_aborted: Family::default(),
+            admin_connections_evicted: Counter::default(),
             panics: Counter::default(),
             retries: Counter::default(),
             circuit: Gauge::default(),
@@ -185,6 +188,11 @@ impl Metrics {
             "apig_gateway_handshakes_aborted",
             "Connections on the gRPC port that were closed before the HTTP/2 preface had come",
             self.handshakes_aborted.clone(),
+        );
+        registry.register(
+            "apig_gateway_admin_connections_evicted",
+            "Connections on the admin port that were closed for newer ones",
+            self.admin_connections_evicted.clone(),
         );
         registry.register("apig_gateway_panics", "Calls on which a handler panicked", self.panics.clone());
         registry.register("apig_gateway_retries", "Requests to the cloud that were tried again", self.retries.clone());

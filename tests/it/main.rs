@@ -12,6 +12,7 @@ mod catalogue;
 mod cli;
 mod connections;
 mod credentials;
+mod crowds;
 mod deadline;
 mod discovery;
 mod drain;
