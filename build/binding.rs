@@ -240,6 +240,18 @@ impl Bindings {
             "/// Every method that has a REST binding.\npub(crate) const METHODS: &[&str] = &[{}];",
             names.join(", ")
         );
+        let changes: Vec<&str> = self
+            .methods
+            .iter()
+            .zip(&names)
+            .filter(|(binding, _)| binding.verb != "GET")
+            .map(|(_, name)| &**name)
+            .collect();
+        let _ = writeln!(
+            code,
+            "/// The methods that may change something.\npub(crate) const CHANGES: &[&str] = &[{}];",
+            changes.join(", ")
+        );
         code
     }
 

@@ -13,12 +13,19 @@ mod serve;
 use std::{
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
 
 use self::flags::Flags;
-use crate::config::{Environment, Faults};
+use crate::{
+    config::{Environment, Faults},
+    log, sink,
+};
+
+/// How long the end of the program waits for the readers of its logs.
+const FLUSH_AT_EXIT: Duration = Duration::from_millis(500);
 
 /// gRPC sidecar for the certificate operations of Huawei Cloud's API gateway (ROMA Connect APIC)
 #[derive(Debug, Parser)]
@@ -72,6 +79,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
             return ExitCode::from(u8::try_from(fault.exit_code()).unwrap_or(2));
         }
     };
+    let _flushed = FlushedAtExit;
     // One thread: a call waits far more than it works, and sharing work among threads costs twice the processor time.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -102,8 +110,17 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
 }
 
 fn fail(text: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "apig-grpc-gateway: {text}");
+    log::say(text);
     ExitCode::FAILURE
+}
+
+/// Writes the last lines of logs when it is dropped, also by a panic, and leaves a reader that has stopped alone.
+struct FlushedAtExit;
+
+impl Drop for FlushedAtExit {
+    fn drop(&mut self) {
+        sink::flush_all(FLUSH_AT_EXIT);
+    }
 }
 
 fn check(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {

@@ -32,7 +32,7 @@ pub(crate) use self::{
     error::{ClockSkew, Error},
     rate_limit::RateLimited,
     refusal::{Refusal, Throttle},
-    rest::{METHODS, Operation, Place, form},
+    rest::{CHANGES, METHODS, Operation, Place, form},
     turn::QueueFull,
 };
 use crate::{

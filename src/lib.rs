@@ -35,6 +35,7 @@ pub mod pure;
 mod secret;
 pub mod server;
 mod service;
+mod sink;
 mod status;
 mod sync;
 pub mod telemetry;

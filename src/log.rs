@@ -1,5 +1,7 @@
 //! Log lines: where they go, from which level on, and how they look. It decides nothing about what is logged.
 
+mod stderr;
+
 use std::{
     fmt::{self, Write},
     io::{self, IsTerminal as _},
@@ -19,6 +21,9 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use self::stderr::Lines;
+pub(crate) use self::stderr::{lines_lost, open, say};
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -35,22 +40,25 @@ impl LogFormat {
     }
 }
 
-/// Sends logs to standard error, from `level` on (a level, or the filter language of `tracing`).
+/// Sends logs and panics to standard error, from `level` on (a level, or the filter language of `tracing`).
 ///
 /// # Errors
 ///
-/// `level` is no filter.
+/// `level` is no filter, or the sink can't be opened.
 pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
     // A peer that breaks the protocol must not be able to fill the log; whoever debugs may want to see it.
     let quiet = if matches!(level, "error" | "warn" | "info") { ",h2=off,hyper=error" } else { "" };
     let filter = EnvFilter::try_new(format!("{level}{quiet}")).map_err(|fault| fault.to_string())?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    open().map_err(|fault| format!("can't log to standard error: {fault}"))?;
+    // Errors of the library itself would go straight to standard error.
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines).log_internal_errors(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
         LogFormat::Json => lines.fmt_fields(Json).event_format(Json).boxed(),
     };
     // A second start, as in a test binary, keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    stderr::log_panics(format);
     Ok(())
 }
 

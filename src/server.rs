@@ -3,6 +3,7 @@
 
 mod admin;
 mod connection;
+mod eviction;
 mod inbound;
 mod listener;
 mod metadata;
@@ -22,7 +23,7 @@ use tracing::info;
 pub(crate) use self::connection::Limits;
 pub use self::listener::Address;
 pub(crate) use self::listener::{Access, Owner};
-use self::{inbound::Inbound, listener::Socket, worker::Worker};
+use self::{eviction::Evictable, inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
     admission::{self, Admission},
     audit::{Audit, Destination},
@@ -35,9 +36,15 @@ use crate::{
     },
     policy::Policy,
     service::Certificates,
-    telemetry::Metrics,
+    telemetry::{Abort, Metrics},
     tls::{self, Tls},
 };
+
+/// Connections that may be in their handshake at once, in the whole process. Each may hold a TLS record of 16 KiB.
+const MOST_GREETING: usize = 256;
+
+/// The time that a handshake has before it may be aborted for a newcomer: some round trips of a distant caller.
+const GREETING_GRACE: Duration = Duration::from_millis(50);
 
 /// Where and how to serve.
 #[derive(Debug, Clone)]
@@ -72,10 +79,12 @@ pub struct Settings {
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     audit: Option<Audit>,
-    /// One for each connection that may be open, in the whole process.
-    connections: Arc<Semaphore>,
     /// Memory, permits and shares of all calls.
     admission: Arc<Admission>,
+    /// One for each connection that has completed its handshake, in the whole process.
+    connections: Semaphore,
+    /// Connections that have not.
+    greeting: Arc<Evictable>,
     max_message_size: usize,
     timeout: Duration,
     /// Whether new work is wanted: what readiness says.
@@ -98,17 +107,26 @@ impl Shared {
             message: settings.max_message_size,
         };
         Self {
-            metrics,
             audit,
             admission: Arc::new(Admission::new(limits)),
-            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            connections: Semaphore::new(settings.max_connections),
+            greeting: Arc::new(greeting(&metrics)),
             max_message_size: settings.max_message_size,
             timeout: settings.timeout,
             ready: CancellationToken::new(),
             draining: CancellationToken::new(),
             expired: CancellationToken::new(),
+            metrics,
         }
     }
+}
+
+/// The budget of connections that have not completed their handshake.
+fn greeting(metrics: &Metrics) -> Evictable {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let descriptors = descriptors.and_then(|number| usize::try_from(number).ok()).unwrap_or(usize::MAX);
+    let limit = MOST_GREETING.min(descriptors / 4).max(1);
+    Evictable::new(limit, GREETING_GRACE, metrics.handshakes_aborted(Abort::Evicted))
 }
 
 /// A gateway that listens and does not serve yet.

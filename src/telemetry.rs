@@ -13,6 +13,8 @@ use prometheus_client::{
 };
 use tonic::Code;
 
+use crate::log;
+
 /// From a call that finds everything warm to one that waits for its deadline, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
@@ -96,6 +98,22 @@ impl CredentialState {
         [(Self::Fetching, "fetching"), (Self::Valid, "valid"), (Self::Failed, "failed"), (Self::Refused, "refused")];
 }
 
+/// The reason for which a connection was closed before its handshake was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abort {
+    /// A newer one took its place.
+    Evicted,
+    /// It took too long.
+    Timeout,
+    /// The gateway drains.
+    Drain,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AbortLabels {
+    reason: &'static str,
+}
+
 /// What is counted of one credential that is fetched anew in time.
 #[derive(Debug, Clone)]
 pub(crate) struct Renewals {
@@ -138,10 +156,13 @@ pub(crate) struct Metrics {
     pub(crate) calls_in_progress: Gauge,
     /// Open connections on the gRPC port.
     pub(crate) connections: Gauge,
-    /// Connections taken on the gRPC port.
+    /// Connections on the gRPC port that completed their handshake and were served.
     pub(crate) connections_accepted: Counter,
     /// Connections turned away since there were too many.
     pub(crate) connections_refused: Counter,
+    handshakes_aborted: Family<AbortLabels, Counter>,
+    /// Connections on the admin port that were closed for newer ones.
+    pub(crate) admin_connections_evicted: Counter,
     /// Calls on which a handler panicked.
     pub(crate) panics: Counter,
     /// Requests to the cloud that were tried again.
@@ -164,6 +185,8 @@ pub(crate) struct Metrics {
     files_failing: Family<FileLabels, Gauge>,
     /// Audit lines that could not be written where they belong.
     pub(crate) audit_lines_not_written: Counter,
+    /// Audit lines of calls without a valid message that were left out, since there were many.
+    pub(crate) audit_lines_suppressed: Counter,
     /// Calls that policy refused.
     pub(crate) calls_not_allowed: Counter,
 }
@@ -179,6 +202,8 @@ impl Default for Metrics {
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
+            handshakes_aborted: Family::default(),
+            admin_connections_evicted: Counter::default(),
             panics: Counter::default(),
             retries: Counter::default(),
             circuit: Gauge::default(),
@@ -193,6 +218,7 @@ impl Default for Metrics {
             file_reloads: Family::default(),
             files_failing: Family::default(),
             audit_lines_not_written: Counter::default(),
+            audit_lines_suppressed: Counter::default(),
             calls_not_allowed: Counter::default(),
         };
         metrics.registered()
@@ -218,13 +244,23 @@ impl Metrics {
         registry.register("apig_gateway_connections", "Open connections on the gRPC port", self.connections.clone());
         registry.register(
             "apig_gateway_connections_accepted",
-            "Connections taken on the gRPC port",
+            "Connections on the gRPC port that completed their handshake and were served",
             self.connections_accepted.clone(),
         );
         registry.register(
             "apig_gateway_connections_refused",
-            "Connections closed at once since there were too many",
+            "Connections closed after their handshake since there were too many",
             self.connections_refused.clone(),
+        );
+        registry.register(
+            "apig_gateway_handshakes_aborted",
+            "Connections on the gRPC port that were closed before the HTTP/2 preface had come",
+            self.handshakes_aborted.clone(),
+        );
+        registry.register(
+            "apig_gateway_admin_connections_evicted",
+            "Connections on the admin port that were closed for newer ones",
+            self.admin_connections_evicted.clone(),
         );
         registry.register("apig_gateway_panics", "Calls on which a handler panicked", self.panics.clone());
         registry.register("apig_gateway_retries", "Requests to the cloud that were tried again", self.retries.clone());
@@ -292,6 +328,12 @@ impl Metrics {
             self.audit_lines_not_written.clone(),
         );
         registry.register(
+            "apig_gateway_audit_lines_suppressed",
+            "Audit lines of calls without a valid message that were left out, since there were many",
+            self.audit_lines_suppressed.clone(),
+        );
+        registry.register("apig_gateway_log_lines_lost", "Log lines that were not written", log::lines_lost());
+        registry.register(
             "apig_gateway_calls_not_allowed",
             "Calls that the policy refused",
             self.calls_not_allowed.clone(),
@@ -325,6 +367,16 @@ impl Metrics {
         let reloads = |result| self.file_reloads.get_or_create(&FileReloadLabels { setting, result }).clone();
         let failing = self.files_failing.get_or_create(&FileLabels { setting }).clone();
         FileReloads { setting, loaded: reloads("loaded"), failed: reloads("failed"), failing }
+    }
+
+    /// Connections that were closed before their handshake was complete.
+    pub(crate) fn handshakes_aborted(&self, reason: Abort) -> Counter {
+        let reason = match reason {
+            Abort::Evicted => "evicted",
+            Abort::Timeout => "timeout",
+            Abort::Drain => "drain",
+        };
+        self.handshakes_aborted.get_or_create(&AbortLabels { reason }).clone()
     }
 
     /// Counts a call that is over.

@@ -8,6 +8,8 @@ use super::{Failure, flags::Flags};
 use crate::{config::Environment, log, server::Server};
 
 pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
+    // Before anything can go wrong: a reader that has stopped must not hold up the end of a start that fails.
+    log::open()?;
     let config = flags.load(environment)?;
     let (format, level) = config.logs();
     log::start_logs(format, level).map_err(Failure::Other)?;

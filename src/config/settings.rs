@@ -134,8 +134,13 @@ pub const SETTINGS: &[Setting] = &[
         Some("false"),
         "Refuse domains without instance_ids, which act on every instance",
     ),
-    set("max-connections", "NUMBER", Some("1000"), "Connections on the gRPC port; more are closed at once"),
-    set("handshake-timeout", "DURATION", Some("5s"), "Time for a peer to greet before it is dropped"),
+    set(
+        "max-connections",
+        "NUMBER",
+        Some("1000"),
+        "Connections on the gRPC port that have completed their handshake; more are closed",
+    ),
+    set("handshake-timeout", "DURATION", Some("5s"), "Timeout for the TLS handshake and the HTTP/2 preface"),
     set("keep-alive-interval", "DURATION", Some("30s"), "How often a silent peer is asked whether it is there"),
     set("keep-alive-timeout", "DURATION", Some("10s"), "How long its answer may take"),
     set(

@@ -1,33 +1,34 @@
-//! One connection: HTTP/2 with limits against floods, an end for peers that never speak, GOAWAY when the gateway drains.
+//! One connection: a handshake that is bounded in time, HTTP/2 with limits against floods, GOAWAY when the gateway drains.
 //! It knows no call.
 
 use std::{
     convert::Infallible,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 use tracing::debug;
 
-use super::{inbound::Inbound, listener::Stream};
+use super::{Shared, eviction::Ticket, inbound::Inbound, listener::Stream};
 use crate::{
     peer::{Identity, Names, Peer},
+    telemetry::Abort,
     tls::Tls,
 };
 
-/// The client's first 24 bytes on an HTTP/2 connection.
-const PREFACE: usize = 24;
+/// The client's connection preface (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// As much as one connection may have us read before the others have their turn.
 const TURN: usize = 16 * 1024;
@@ -44,7 +45,7 @@ const MAX_STREAMS: u32 = 256;
 /// What one connection may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The time for a peer to say that it speaks HTTP/2.
+    /// The time for the TLS handshake and the HTTP/2 preface.
     pub(crate) handshake_timeout: Duration,
     /// The age at which a connection is asked to end, give or take a tenth.
     pub(crate) max_age: Option<Duration>,
@@ -59,38 +60,51 @@ pub(crate) struct Limits {
 /// A connection, with TLS or without. In a box, since the state of TLS would make every connection's future large.
 type Channel = Either<Stream, Box<TlsStream<Stream>>>;
 
-/// Serves one peer until it leaves, breaks the protocol, or the gateway drains.
-pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>, inbound: Inbound, limits: Limits) {
+/// Serves one peer until it leaves, breaks the protocol, or the gateway drains. Until its handshake is complete, it may be
+/// evicted for a newer one.
+pub(super) async fn serve(
+    stream: Stream,
+    mut peer: Peer,
+    ticket: Ticket,
+    tls: Option<Arc<Tls>>,
+    inbound: Inbound,
+    limits: Limits,
+    shared: Arc<Shared>,
+) {
     let _open = inbound.count_connection();
     let closing = inbound.closing().clone();
-    let channel = match tls {
-        None => Either::Left(stream),
-        Some(tls) => {
-            // In a box, which goes with the handshake: its state is large, and connections live long.
-            let handshake = Box::pin(TlsAcceptor::from(tls.current()).accept(stream));
-            let shaken = tokio::select! {
-                shaken = tokio::time::timeout(limits.handshake_timeout, handshake) => shaken,
-                () = closing.cancelled() => return,
-            };
-            match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => {
-                    if let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() {
-                        peer.identity = Identity::Certificate(Names::of(leaf));
-                    }
-                    Either::Right(Box::new(stream))
-                }
-                Err(fault) => {
-                    inbound.handshake_failed();
-                    // Scanners must not fill the log; the metric says that there is something to look at.
-                    debug!(%fault, address = peer.address.map(tracing::field::display), "TLS handshake failed");
-                    return;
-                }
-            }
+    let greeted = {
+        let greeting = greet(stream, &mut peer, tls, &inbound);
+        let end = Instant::now() + limits.handshake_timeout;
+        tokio::select! {
+            greeted = greeting => greeted.ok_or(None),
+            () = ticket.evicted() => Err(Some(Abort::Evicted)),
+            () = tokio::time::sleep_until(end) => Err(Some(Abort::Timeout)),
+            () = closing.cancelled() => Err(Some(Abort::Drain)),
         }
     };
+    let channel = match greeted {
+        Ok(channel) => channel,
+        Err(None) => return,
+        Err(Some(reason)) => {
+            // Evictions are counted where they are decided.
+            if reason != Abort::Evicted {
+                shared.metrics.handshakes_aborted(reason).inc();
+            }
+            debug!(?reason, "closed before the handshake was complete");
+            return;
+        }
+    };
+    if !ticket.leave() {
+        return;
+    }
+    let Ok(_place) = shared.connections.try_acquire() else {
+        shared.metrics.connections_refused.inc();
+        return;
+    };
+    shared.metrics.connections_accepted.inc();
     let inbound = Arc::new(inbound.of(peer));
-    let greeted = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Watched { channel, greeting: PREFACE, greeted: Arc::clone(&greeted), turn: 0 });
+    let io = TokioIo::new(Watched { channel, preface: PREFACE, turn: 0 });
     let service = service_fn(move |request| {
         let inbound = Arc::clone(&inbound);
         async move { Ok::<_, Infallible>(inbound.answer(request).await) }
@@ -114,14 +128,9 @@ pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>,
         end = async {
             tokio::select! {
                 () = closing.cancelled() => Leave::Drain,
-                () = silent(&greeted, limits.handshake_timeout) => Leave::AtOnce,
                 () = old(limits.max_age) => Leave::OldAge,
             }
         } => {
-            if matches!(end, Leave::AtOnce) || !greeted.load(Ordering::Relaxed) {
-                debug!("a peer that has not greeted is dropped");
-                return;
-            }
             // GOAWAY: the calls in progress end, and the peer opens another connection for the next ones.
             connection.as_mut().graceful_shutdown();
             match end {
@@ -130,7 +139,7 @@ pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>,
                     () = tokio::time::sleep(limits.grace) => return,
                 },
                 // The drain has its own end.
-                Leave::Drain | Leave::AtOnce => connection.await,
+                Leave::Drain => connection.await,
             }
         }
     };
@@ -143,18 +152,41 @@ pub(super) async fn serve(stream: Stream, mut peer: Peer, tls: Option<Arc<Tls>>,
 enum Leave {
     /// The gateway drains.
     Drain,
-    /// The peer never greeted.
-    AtOnce,
     /// It has lived long enough: balancers in front spread connections, not calls.
     OldAge,
 }
 
-/// Resolves for a peer that has not greeted in time: hyper waits for it without end, and so would a drain.
-async fn silent(greeted: &AtomicBool, timeout: Duration) {
-    tokio::time::sleep(timeout).await;
-    if greeted.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
+/// Waits for the peer to say that it speaks HTTP/2, over TLS or not: until then it costs as little as possible.
+async fn greet(stream: Stream, peer: &mut Peer, tls: Option<Arc<Tls>>, inbound: &Inbound) -> Option<Channel> {
+    let address = peer.address.map(tracing::field::display);
+    let mut channel = match tls {
+        None => Either::Left(stream),
+        // In a box, which goes with the handshake: its state is large, and connections live long.
+        Some(tls) => match Box::pin(TlsAcceptor::from(tls.current()).accept(stream)).await {
+            Ok(stream) => {
+                if let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() {
+                    peer.identity = Identity::Certificate(Names::of(leaf));
+                }
+                Either::Right(Box::new(stream))
+            }
+            Err(fault) => {
+                inbound.handshake_failed();
+                // Scanners must not fill the log; the metric says that there is something to look at.
+                debug!(%fault, address, "TLS handshake failed");
+                return None;
+            }
+        },
+    };
+    let mut preface = [0; PREFACE.len()];
+    let mut come = 0;
+    while let Some(rest) = preface.get_mut(come..).filter(|rest| !rest.is_empty()) {
+        come += channel.read(rest).await.ok().filter(|read| *read > 0)?;
+        if preface.get(..come) != PREFACE.get(..come) {
+            debug!(address, "a peer does not speak HTTP/2");
+            return None;
+        }
     }
+    Some(channel)
 }
 
 /// Resolves at the age, give or take a tenth, so that connections made together do not end together.
@@ -165,19 +197,24 @@ async fn old(max_age: Option<Duration>) {
     }
 }
 
-/// A peer whose bytes are watched: for the end of its greeting, and for how much it has us read at a stretch.
+/// A channel that counts the bytes which are read from it at a stretch.
 #[derive(Debug)]
 struct Watched {
     channel: Channel,
-    /// What is missing of the greeting.
-    greeting: usize,
-    greeted: Arc<AtomicBool>,
+    /// The rest of the preface, which has been read from the channel and is still to be given to hyper.
+    preface: &'static [u8],
     /// What was read since others last had their turn.
     turn: usize,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.preface.is_empty() {
+            let (now, later) = self.preface.split_at(self.preface.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            self.preface = later;
+            return Poll::Ready(Ok(()));
+        }
         // A flood of small frames costs far more to handle than to read; its connection must not keep the thread.
         if self.turn >= TURN {
             self.turn = 0;
@@ -189,12 +226,7 @@ impl AsyncRead for Watched {
             self.turn = 0;
             return Poll::Pending;
         };
-        let read = buffer.filled().len() - before;
-        self.turn += read;
-        if self.greeting > 0 {
-            self.greeting = self.greeting.saturating_sub(read);
-            self.greeted.store(self.greeting == 0, Ordering::Relaxed);
-        }
+        self.turn += buffer.filled().len() - before;
         Poll::Ready(result)
     }
 }

@@ -132,11 +132,8 @@ impl Socket {
                 // Without sharing the port: a port that is in use must not be shared with whoever uses it.
                 let first = TcpListener::bind(address).await?;
                 let address = first.local_addr()?;
-                if number == 1 {
-                    return Ok(vec![Self::Tcp(first.into_std()?, address)]);
-                }
                 drop(first);
-                (0..number).map(|_| Ok(Self::Tcp(shared_port(address)?, address))).collect()
+                (0..number).map(|_| Ok(Self::Tcp(port(address, number > 1)?, address))).collect()
             }
             Address::Unix(path) => {
                 // A killed gateway leaves its socket behind. One that somebody answers on is in use, and a file that is
@@ -171,11 +168,11 @@ impl Socket {
     }
 }
 
-fn shared_port(address: SocketAddr) -> io::Result<net::TcpListener> {
+fn port(address: SocketAddr, is_shared: bool) -> io::Result<net::TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // As the standard library has it, so that a restart need not wait for old connections to be forgotten.
     socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
+    socket.set_reuseport(is_shared)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
 }

@@ -12,6 +12,7 @@ use super::Shared;
 use crate::{
     audit::{self, Entry, Subject},
     call::Progress,
+    cloud::CHANGES,
     peer::Peer,
     status,
     telemetry::code_name,
@@ -61,16 +62,19 @@ impl Drop for Record {
         } else {
             info!(parent: &self.span, code = code_name, reason, apig_request_id = cloud_id, milliseconds, "call ended");
         }
-        if let (Some(audit), Some(subject)) =
-            (&self.shared.audit, self.subject.as_ref().and_then(|subject| subject.get()))
+        if let Some(audit) = &self.shared.audit
+            && CHANGES.contains(&self.method)
         {
+            let subject = self.subject.as_ref().and_then(|subject| subject.get());
             let outcome = match (self.end, &told) {
+                // Without a valid message there is nothing to send.
+                _ if subject.is_none() => "not_sent",
                 (Some(_), None) if code == Code::Ok => "applied",
                 (Some(_), Some(told)) => told.outcome.as_deref().unwrap_or("refused"),
                 _ if self.progress.is_unknown() => "unknown",
                 _ => "not_sent",
             };
-            audit.note(&Entry {
+            audit.note(Entry {
                 time: audit::now(),
                 caller: self.peer.identity.to_string(),
                 peer: self.peer.address.map(|address| address.to_string()),
@@ -83,6 +87,7 @@ impl Drop for Record {
                 apig_request_id: cloud_id,
                 attempts: self.progress.attempts(),
                 milliseconds,
+                suppressed: 0,
             });
         }
     }

@@ -10,12 +10,15 @@ use tracing::{info, warn};
 use super::{
     Limits, Settings, Shared, connection,
     inbound::Inbound,
-    listener::{Listener, Socket},
+    listener::{Listener, Socket, Stream},
 };
-use crate::tls::Tls;
+use crate::{peer::Peer, tls::Tls};
 
 /// How long a drained worker waits for peers to close: whoever understands GOAWAY needs a round trip.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How often a failing accept is logged, at most.
+const WARN_EVERY: Duration = Duration::from_secs(1);
 
 /// A worker to be, or one at work.
 #[derive(Debug)]
@@ -104,30 +107,36 @@ impl Worker<Listener> {
 
     async fn accept_until(&self, end: impl Future<Output = ()>, connections: &mut JoinSet<()>) {
         let mut end = std::pin::pin!(end);
+        let mut warned: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = &mut end => return,
                 Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => match Arc::clone(&self.shared.connections).try_acquire_owned() {
-                        Err(_) => drop(self.shared.metrics.connections_refused.inc()),
-                        Ok(place) => {
-                            self.shared.metrics.connections_accepted.inc();
-                            let served = connection::serve(stream, peer, self.tls.clone(), self.inbound.clone(), self.limits);
-                            connections.spawn(async move {
-                                served.await;
-                                drop(place);
-                            });
+                accepted = self.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        let (ticket, has_evicted) = self.shared.greeting.admit(peer.address.map(|address| address.ip()));
+                        let (tls, inbound, shared) = (self.tls.clone(), self.inbound.clone(), Arc::clone(&self.shared));
+                        connections.spawn(connection::serve(stream, peer, ticket, tls, inbound, self.limits, shared));
+                        if has_evicted {
+                            // It has a descriptor until its task has run.
+                            tokio::task::yield_now().await;
                         }
-                    },
+                    }
                     Err(fault) => {
-                        warn!(%fault, "can't accept a connection");
-                        // Out of file descriptors, most likely; they come back when connections end.
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                            warn!(%fault, "can't accept a connection");
+                            warned = Some(Instant::now());
+                        }
+                        self.shared.greeting.relieve().await;
                     }
                 },
             }
         }
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        self.shared.greeting.room().await;
+        self.listener.accept().await
     }
 }
 

@@ -5,7 +5,9 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::Value;
 use tonic::{Code, Request};
 
-use crate::support::{Cloud, Gateway, Plan, Reply, documented, failed, on_certificate, soon};
+use crate::support::{
+    ATTACH, Cloud, Gateway, Plan, Reply, documented, failed, frame, on_certificate, send_bytes, soon,
+};
 
 struct Log {
     _folder: tempfile::TempDir,
@@ -101,6 +103,83 @@ async fn what_the_gateway_refuses_was_not_sent() {
     assert_eq!((&line["outcome"], &line["reason"]), (&"not_sent".into(), &"CALLER_NOT_ALLOWED".into()));
     assert_eq!(line["attempts"], 0);
     assert_eq!(cloud.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_ends_before_its_message_is_valid_is_noted_too() {
+    let log = Log::new();
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = log.of(Gateway::facing(cloud.address)).with("max-message-size", "1KiB").start().await;
+    let id = |id: &'static str| ("x-request-id", id);
+    let bytes = |body: Vec<u8>, headers: Vec<(&'static str, &'static str)>| {
+        let gateway = &gateway;
+        async move { send_bytes(gateway, ATTACH, &headers, body).await }
+    };
+    let no_message = bytes(frame(0, b"\xff\xff"), vec![id("no-message")]).await;
+    let too_large = bytes(frame(0, &[b'x'; 2048]), vec![id("too-large")]).await;
+    let invalid = bytes(frame(0, b""), vec![id("invalid")]).await;
+    let deadline = bytes(frame(0, b""), vec![id("no-time"), ("grpc-timeout", "0S")]).await;
+    let odd_deadline = bytes(frame(0, b""), vec![id("odd-time"), ("grpc-timeout", "soon")]).await;
+    // Not ours, or not there: no line.
+    assert!(crate::discovery::is_serving(&gateway, "").await);
+    send_bytes(&gateway, "/some.Service/Method", &[], frame(0, b"")).await;
+    send_bytes(&gateway, "/huaweicloud.apic.v2.CertificateService/Nope", &[], frame(0, b"")).await;
+    gateway.caller().await.attach(documented()).await.unwrap();
+
+    let lines = log.lines(6).await;
+    for (failure, id, code) in [
+        (no_message, "no-message", "INVALID_ARGUMENT"),
+        (too_large, "too-large", "RESOURCE_EXHAUSTED"),
+        (invalid, "invalid", "INVALID_ARGUMENT"),
+        (deadline, "no-time", "DEADLINE_EXCEEDED"),
+        (odd_deadline, "odd-time", "INVALID_ARGUMENT"),
+    ] {
+        let line = lines.iter().find(|line| line["request_id"] == id).unwrap();
+        assert_eq!((&line["code"], &line["reason"]), (&code.into(), &failure.verdict().1.into()), "{id}");
+        assert_eq!((&line["outcome"], &line["caller"]), (&"not_sent".into(), &"nobody".into()));
+        assert_eq!((&line["attempts"], &line["method"]), (&0.into(), &ATTACH[1..].into()));
+        assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+        for member in ["project_id", "certificate_id", "domains", "suppressed"] {
+            assert!(line.get(member).is_none(), "{line}");
+        }
+    }
+    assert_eq!(lines[5]["outcome"], "applied");
+    assert_eq!(cloud.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_calls_does_not_fill_the_disk() {
+    let log = Log::new();
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = log.of(Gateway::facing(cloud.address)).start().await;
+    let caller = gateway.caller().await;
+    let mut invalid = documented();
+    invalid.domains.clear();
+    for _ in 0..1_000 {
+        failed(caller.attach(invalid.clone()).await);
+    }
+    for number in 0..200 {
+        caller.attach(on_certificate(number)).await.unwrap();
+    }
+    let (_, metrics) = gateway.admin("/metrics").await;
+    let suppressed = metrics.lines().find_map(|line| line.strip_prefix("apig_gateway_audit_lines_suppressed_total "));
+    let suppressed: usize = suppressed.unwrap().parse().unwrap();
+    assert!(suppressed > 0);
+    let lines = log.lines(1_200 - suppressed).await;
+    assert_eq!(lines.iter().filter(|line| line["outcome"] == "applied").count(), 200, "no other call is left out");
+    let told: u64 = lines.iter().filter_map(|line| line["suppressed"].as_u64()).sum();
+    assert_eq!(told, suppressed as u64);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_before_its_message_is_there_is_noted_too() {
+    let log = Log::new();
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = log.of(Gateway::facing(cloud.address)).start().await;
+    crate::support::SilentCall::begin(&gateway).await.leave();
+    let line = log.lines(1).await.remove(0);
+    assert_eq!((&line["outcome"], &line["code"]), (&"not_sent".into(), &"CANCELLED".into()));
+    assert_eq!(cloud.connections(), 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use crate::support::{Cloud, Gateway, Reply, documented, soon};
+use crate::support::{Cloud, Gateway, Reply, documented, greet, soon};
 
 #[tokio::test]
 async fn a_connection_to_the_cloud_is_used_again() {
@@ -40,6 +40,7 @@ async fn a_peer_that_never_greets_is_dropped() {
         let mut rest = Vec::new();
         let _ = soon(peer.read_to_end(&mut rest)).await;
     }
+    assert!(gateway.admin("/metrics").await.1.contains(r#"handshakes_aborted_total{reason="timeout"} 2"#));
     // An honest one is not, however long it idles.
     let caller = gateway.caller().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -59,12 +60,19 @@ async fn a_peer_that_speaks_something_else_is_dropped() {
 async fn connections_past_the_cap_are_closed_and_counted() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let gateway = Gateway::facing(cloud.address).with("max-connections", "2").start().await;
+    // Those that have not greeted take no place of those that have.
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.push(TcpStream::connect(gateway.address.to_string()).await.unwrap());
+    }
     let caller = gateway.caller().await;
     caller.attach(documented()).await.unwrap();
-    let mut held = TcpStream::connect(gateway.address.to_string()).await.unwrap();
-    let mut refused = TcpStream::connect(gateway.address.to_string()).await.unwrap();
+    let mut held = greet(&gateway.address.to_string()).await;
+    soon(held.read_exact(&mut [0; 9])).await.unwrap();
+    let mut refused = greet(&gateway.address.to_string()).await;
     let mut rest = Vec::new();
     let _ = soon(refused.read_to_end(&mut rest)).await;
+    assert_eq!(rest, b"", "it is served");
     assert!(gateway.admin("/metrics").await.1.contains("apig_gateway_connections_refused_total 1\n"));
     caller.attach(documented()).await.unwrap();
     // A place that comes free is used.

@@ -12,8 +12,8 @@ pub(crate) use self::{
     caller::{Caller, Failed, documented, domain, failed, on_certificate},
     cloud::{Cloud, Reply, head},
     gateway::{Gateway, Plan},
-    program::Program,
-    raw::{ATTACH, OpenCall, SilentCall, Wire, frame, in_progress, send_bytes},
+    program::{Program, command},
+    raw::{ATTACH, OpenCall, SilentCall, Wire, frame, greet, in_progress, send_bytes},
 };
 
 use std::time::Duration;

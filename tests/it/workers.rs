@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tonic::Code;
 
-use crate::support::{Caller, Cloud, Gateway, Reply, documented, failed, on_certificate, soon};
+use crate::support::{Caller, Cloud, Gateway, Reply, documented, failed, greet, on_certificate, soon};
 
 /// More connections than any system would give one worker of four by chance.
 const CALLERS: usize = 24;
@@ -62,7 +62,7 @@ async fn connections_are_counted_over_all_workers() {
     for caller in &callers {
         caller.attach(documented()).await.unwrap();
     }
-    let mut one_more = tokio::net::TcpStream::connect(gateway.address.to_string()).await.unwrap();
+    let mut one_more = greet(&gateway.address.to_string()).await;
     let read = soon(tokio::io::AsyncReadExt::read(&mut one_more, &mut [0; 16])).await;
     assert!(matches!(read, Ok(0) | Err(_)), "one more is served: {read:?}");
 }

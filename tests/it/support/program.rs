@@ -27,7 +27,8 @@ pub(crate) struct Ended {
     pub(crate) err: String,
 }
 
-fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+/// The program as a command, its streams piped.
+pub(crate) fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_apig-grpc-gateway"));
     command
         .args(arguments)
@@ -53,7 +54,12 @@ impl Program {
 
     /// Starts it.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = command(arguments, variables).spawn().unwrap();
+        Self::of(&mut command(arguments, variables))
+    }
+
+    /// Starts it by a command that becomes it.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, log }
     }
@@ -128,6 +134,11 @@ impl Program {
         let ((), read) = tokio::join!(work, self.log.get_mut().read_to_string(&mut log));
         read.unwrap();
         log
+    }
+
+    /// Waits for its end, at most this long, and reads none of its output.
+    pub(crate) async fn ended_unread(&mut self, within: Duration) -> ExitStatus {
+        tokio::time::timeout(within, self.child.wait()).await.expect("the program ends in time").unwrap()
     }
 
     /// Waits for its end, at most this long.

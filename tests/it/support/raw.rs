@@ -146,6 +146,14 @@ pub(crate) async fn in_progress(gateway: &Gateway, calls: usize) {
     soon(async { while !gateway.admin("/metrics").await.1.contains(&line) {} }).await;
 }
 
+/// A connection that has said that it speaks HTTP/2, and nothing more.
+pub(crate) async fn greet(address: &str) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, greeting).await.unwrap();
+    stream
+}
+
 /// A message with its five bytes of frame.
 pub(crate) fn frame(compressed: u8, message: &[u8]) -> Vec<u8> {
     let mut bytes = vec![compressed];

@@ -1,0 +1,282 @@
+//! Sinks for lines: each has a bounded buffer in memory and a thread that writes the buffer to a descriptor. A reader that
+//! stops blocks that thread only; appending a line never waits.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::BorrowedFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::metrics::counter::Counter;
+use tracing::{error, info};
+
+use self::output::Output;
+
+mod output;
+
+/// How often lost lines are reported, at most.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// The capacity that an idle sink keeps in each of its two buffers.
+const KEPT: usize = 64 * 1024;
+
+/// The sinks of this process, for the end of the program.
+static SINKS: Mutex<Vec<Weak<Queue>>> = Mutex::new(Vec::new());
+
+/// The destination of a sink. Its functions run on the sink's thread.
+pub(crate) trait Outlet: Send + 'static {
+    /// The name of the sink in logs, and of its thread.
+    const NAME: &'static str;
+
+    /// Bytes that may wait for the descriptor.
+    const LIMIT: usize;
+
+    /// Opens the destination, at the start and again on demand.
+    ///
+    /// # Errors
+    ///
+    /// It can't be opened.
+    fn open(&self) -> io::Result<File>;
+
+    /// Handles a line that could not be written.
+    fn failed(&self, line: &[u8], fault: &io::Error);
+
+    /// Reports lines that were lost since the last report.
+    fn report(&self, lines: u64);
+}
+
+/// A sink. Dropped, it writes the lines that it has and ends; nothing waits for that.
+#[derive(Debug)]
+pub(crate) struct Sink(Arc<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    name: &'static str,
+    limit: usize,
+    state: Mutex<State>,
+    /// For the thread: there is something to do.
+    work: Condvar,
+    /// For [`flush`](Queue::flush): a buffer has been written.
+    written: Condvar,
+    lost: Counter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whole lines.
+    lines: Vec<u8>,
+    /// Bytes that the thread has taken and not yet written.
+    writing: usize,
+    /// The position in `lines` from which on they go to a destination opened anew.
+    reopen_at: Option<usize>,
+    /// Lost lines that no report has counted.
+    unreported: u64,
+    /// The thread waits for work. Otherwise nobody needs to wake it, which would cost a system call for each line.
+    is_idle: bool,
+    flushing: usize,
+    is_closed: bool,
+}
+
+/// Something for the thread to do with the lines that it took.
+struct Work {
+    reopen_at: Option<usize>,
+}
+
+impl Sink {
+    /// Opens the destination and starts the thread. `lost` counts lines that were not written.
+    ///
+    /// # Errors
+    ///
+    /// The destination can't be opened, or no thread can be started.
+    pub(crate) fn start<O: Outlet>(outlet: O, lost: Counter) -> io::Result<Self> {
+        let file = outlet.open()?;
+        let queue = Arc::new(Queue {
+            name: O::NAME,
+            limit: O::LIMIT,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            written: Condvar::new(),
+            lost,
+        });
+        let thread = Arc::clone(&queue);
+        std::thread::Builder::new()
+            .name(O::NAME.into())
+            .spawn(move || thread.write_until_closed(&outlet, Output::to(file)))?;
+        let mut sinks = SINKS.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.retain(|sink| sink.strong_count() > 0);
+        sinks.push(Arc::downgrade(&queue));
+        Ok(Self(queue))
+    }
+
+    /// Appends a line, which ends with a line feed. Says whether it fitted; one that did not is lost, and counted.
+    pub(crate) fn append(&self, line: &[u8]) -> bool {
+        let mut state = self.0.lock();
+        let held = state.lines.len() + state.writing;
+        // One line may be longer than the limit: memory is bounded by the limit or by that line.
+        if held > 0 && held + line.len() > self.0.limit {
+            state.unreported += 1;
+            self.0.lost.inc();
+            return false;
+        }
+        state.lines.extend_from_slice(line);
+        self.0.wake(state);
+        true
+    }
+
+    /// Opens the destination anew for all lines from here on.
+    pub(crate) fn reopen(&self) {
+        let mut state = self.0.lock();
+        let at = state.lines.len();
+        state.reopen_at.get_or_insert(at);
+        self.0.wake(state);
+    }
+
+    /// Waits until every line has been written or lost, at most this long; says whether that is so.
+    #[cfg(test)]
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
+        self.0.flush(Instant::now() + timeout)
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_closed = true;
+        self.0.wake(state);
+    }
+}
+
+/// Waits until all sinks of the process have written their lines, at most this long. For the end of the program, which
+/// does not wait for the threads: one of them may be blocked for ever.
+pub(crate) fn flush_all(timeout: Duration) {
+    let now = Instant::now();
+    let sinks = SINKS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // The log is the first one, and comes last: it takes the reports of the others.
+    for (place, queue) in sinks.iter().enumerate().rev() {
+        let Some(queue) = queue.upgrade() else { continue };
+        let share = if place == 0 { timeout } else { timeout.mul_f64(0.8) };
+        if !queue.flush(now + share) && place > 0 {
+            let bytes = queue.unwritten();
+            error!(bytes, "{} stopped taking lines; the last ones are lost", queue.name);
+        }
+    }
+}
+
+/// A descriptor of this process's own for a stream that it was given. Writes to it take no lock of the standard library,
+/// which the end of the program would wait for.
+pub(crate) fn duplicate(stream: BorrowedFd<'_>) -> io::Result<File> {
+    Ok(File::from(stream.try_clone_to_owned()?))
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let is_idle = std::mem::take(&mut state.is_idle);
+        drop(state);
+        if is_idle {
+            self.work.notify_one();
+        }
+    }
+
+    fn flush(&self, end: Instant) -> bool {
+        let mut state = self.lock();
+        state.flushing += 1;
+        let left = end.saturating_duration_since(Instant::now());
+        let busy = |state: &mut State| state.lines.len() + state.writing > 0;
+        let (mut state, waited) =
+            self.written.wait_timeout_while(state, left, busy).unwrap_or_else(PoisonError::into_inner);
+        state.flushing -= 1;
+        !waited.timed_out()
+    }
+
+    fn unwritten(&self) -> usize {
+        let state = self.lock();
+        state.lines.len() + state.writing
+    }
+
+    /// The sink's thread.
+    fn write_until_closed<O: Outlet>(&self, outlet: &O, mut output: Output<File>) {
+        let mut batch = Vec::new();
+        let mut reported: Option<Instant> = None;
+        while let Some(Work { reopen_at }) = self.next(&mut batch, reported) {
+            let (before, after) = batch.split_at(reopen_at.unwrap_or(batch.len()));
+            let mut succeeded = self.write(outlet, &mut output, before);
+            if reopen_at.is_some() {
+                match outlet.open() {
+                    Ok(file) => {
+                        output = Output::to(file);
+                        info!("{} opened again", O::NAME);
+                    }
+                    Err(fault) => error!(%fault, "{} can't be opened again; the old one is written on", O::NAME),
+                }
+                succeeded &= self.write(outlet, &mut output, after);
+            }
+            if succeeded && is_due(reported) {
+                let lines = std::mem::take(&mut self.lock().unreported);
+                if lines > 0 {
+                    outlet.report(lines);
+                    reported = Some(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Waits for work and takes the buffer; `None` when the sink is closed and empty. An empty buffer is a report that is
+    /// due.
+    fn next(&self, batch: &mut Vec<u8>, reported: Option<Instant>) -> Option<Work> {
+        batch.clear();
+        batch.shrink_to(KEPT);
+        let mut state = self.lock();
+        state.writing = 0;
+        if state.flushing > 0 {
+            self.written.notify_all();
+        }
+        while state.lines.is_empty() && state.reopen_at.is_none() {
+            if state.is_closed {
+                return None;
+            }
+            state.is_idle = true;
+            state = match reported.filter(|_| state.unreported > 0) {
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let left = (at + REPORT_EVERY).saturating_duration_since(Instant::now());
+                    let (state, waited) = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() {
+                        return Some(Work { reopen_at: None });
+                    }
+                    state
+                }
+            };
+        }
+        state.is_idle = false;
+        std::mem::swap(&mut state.lines, batch);
+        state.writing = batch.len();
+        Some(Work { reopen_at: state.reopen_at.take() })
+    }
+
+    /// Writes lines; says whether all of them were written.
+    fn write<O: Outlet>(&self, outlet: &O, output: &mut Output<File>, lines: &[u8]) -> bool {
+        let Err((written, fault)) = output.write_lines(lines) else { return true };
+        let mut failed = 0;
+        for line in lines.get(written..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            failed += 1;
+            outlet.failed(line, &fault);
+        }
+        self.lost.inc_by(failed);
+        self.lock().unreported += failed;
+        false
+    }
+}
+
+/// Whether a report may be made again.
+fn is_due(reported: Option<Instant>) -> bool {
+    reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY)
+}
+
+#[cfg(test)]
+mod tests;
