@@ -82,6 +82,7 @@ async fn statuses_that_say_nothing_of_the_gateway_are_an_outage() {
             let gateway = with_password(&cloud, &iam).start().await;
             let wait = unavailable(&attach(&gateway).await.unwrap_err());
             assert!(wait <= Duration::from_secs(1), "{status}: {wait:?}");
+            iam.requests(2).await;
             soon(async { while attach(&gateway).await.is_err() {} }).await;
             assert_eq!(iam.seen().len(), 2, "{status}");
         });
@@ -115,6 +116,7 @@ async fn a_metadata_service_that_is_not_there_yet_costs_a_second() {
     let plan = Gateway::facing(cloud.address).with("credentials", "metadata");
     let gateway = plan.with("metadata-endpoint", format!("http://{}", service.address)).start().await;
     assert!(unavailable(&attach(&gateway).await.unwrap_err()) <= Duration::from_secs(1));
+    service.requests(4).await;
     soon(async { while attach(&gateway).await.is_err() {} }).await;
 }
 

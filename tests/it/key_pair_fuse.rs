@@ -45,16 +45,16 @@ fn assert_suspended(failure: &Failed) {
 }
 
 #[tokio::test]
-async fn a_thousand_first_calls_with_a_wrong_secret_send_two_signatures() {
+async fn hundreds_of_first_calls_with_a_wrong_secret_send_two_signatures() {
     let cloud = Cloud::answering([wrong()]).await;
     let gateway = with_keys(&cloud).start().await;
-    let results = at_once(&gateway, 1_000, false).await;
+    let results = at_once(&gateway, 300, false).await;
     assert_eq!(cloud.seen().len(), 2);
     let failures: Vec<_> = results.into_iter().map(Result::unwrap_err).collect();
     assert!(failures.iter().all(|failure| failure.verdict() == (Code::Internal, "CREDENTIALS_REFUSED")));
     let (suspended, refused): (Vec<_>, Vec<_>) =
         failures.iter().partition(|failure| failure.fact("outcome") == Some("not_sent"));
-    assert_eq!((suspended.len(), refused.len()), (998, 2));
+    assert_eq!((suspended.len(), refused.len()), (298, 2));
     suspended.into_iter().for_each(assert_suspended);
     let metrics = gateway.admin("/metrics").await.1;
     assert!(metrics.contains("apig_gateway_credential_fuse{identity=\"default\"} 2"), "{metrics}");
@@ -109,6 +109,7 @@ async fn the_look_up_of_the_project_shares_the_fuse() {
             if failure.status.message().contains("stopped signing") {
                 break failure;
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     assert_eq!(soon(suspended).await.fact("outcome"), Some("not_sent"));
