@@ -142,7 +142,7 @@ pub(crate) struct FileReloads {
     /// Loads that brought something new.
     pub(crate) loaded: Counter,
     pub(crate) failed: Counter,
-    /// Watchers of this setting whose last load failed.
+    /// Watchers of this setting that failed to load their files the last time.
     pub(crate) failing: Gauge,
 }
 

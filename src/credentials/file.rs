@@ -87,7 +87,7 @@ impl fmt::Debug for CredentialFile {
     }
 }
 
-/// A file whose changes replace a credential.
+/// A file that replaces a credential when it changes.
 #[derive(Debug)]
 pub(super) struct FollowedFile {
     file: Arc<State>,

@@ -17,7 +17,7 @@ const CA: &str = "upstream-ca";
 const CERTIFICATE: &str = "upstream-client-certificate";
 const KEY: &str = "upstream-client-key";
 
-/// A fault of a file: its setting, and what is wrong.
+/// A fault of a file: its setting, and the reason.
 pub(super) type Fault = (&'static str, String);
 
 /// The files, and the pools that use them.

@@ -82,7 +82,7 @@ async fn until_used(caller: &Caller, cloud: &Cloud, credential: &str) {
     .await;
 }
 
-/// Rotates a file whose contents for the credentials `aa`, `bb` and so on are given, under calls.
+/// Rotates a file under calls, through the credentials `aa`, `bb` and so on; `content` is the text of the file for each.
 async fn rotates(gateway: &Gateway, cloud: &Cloud, setting: &str, secrets: &Secrets, content: impl Fn(&str) -> String) {
     let caller = gateway.caller().await;
     until_used(&caller, cloud, "aa").await;

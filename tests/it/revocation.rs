@@ -6,7 +6,7 @@ use crate::support::{Authority, Caller, Cloud, Gateway, Mount, Pair, Program, Re
 
 const NAME: &str = "gateway.example";
 
-/// A gateway whose callers' certificates are held against the list of the mount.
+/// A gateway that holds its callers' certificates against the list of the mount.
 async fn gateway(mount: &Mount, cloud: &Cloud) -> Gateway {
     Gateway::facing(cloud.address)
         .with("tls-certificate", mount.path("tls.crt"))

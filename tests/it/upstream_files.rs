@@ -36,7 +36,7 @@ struct SecureCloud {
 /// The path of a request, with the certificate that its connection had shown.
 type Seen = (String, Option<CertificateDer<'static>>);
 
-/// The number of a certificate whose requests wait.
+/// The number of the certificate that `SecureCloud` answers late.
 const SLOW: usize = 7;
 
 fn slow_path() -> String {
