@@ -20,7 +20,7 @@ use shuttle::{
 use tokio::time::Instant;
 
 /// Interleavings of each scenario and each scheduler.
-const ITERATIONS: usize = 3_000;
+const ITERATIONS: usize = 2_000;
 
 /// The same interleavings in each run. A failure prints its schedule, for `shuttle::replay`.
 const SEED: u64 = 0x5eed;
