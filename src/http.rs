@@ -15,8 +15,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use reqwest::{Certificate, Identity, Proxy, Url};
+use zeroize::Zeroizing;
 
-use crate::{call::Progress, secret::Secret, telemetry::Metrics};
+use crate::{
+    call::Progress,
+    mask::Masker,
+    secret::{self, Secret},
+    telemetry::Metrics,
+};
 
 /// As much of an answer's body as is ever read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
@@ -54,7 +60,7 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// Why there is no answer. The texts name no secret and no URL.
+/// Why there is no answer. The texts name no URL, and the secrets of the request are masked.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The request never left.
@@ -124,7 +130,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// There is no answer; the text names no secret and no URL.
+    /// There is no answer; the text names no URL, and secrets are masked.
     pub(crate) async fn fetch(
         &self,
         verb: Method,
@@ -132,6 +138,7 @@ impl Upstream {
         query: &str,
         headers: HeaderMap,
         body: Option<Bytes>,
+        masker: &Masker<'_>,
     ) -> Result<Answer, String> {
         let mut url = self.base.clone();
         url.set_path(&self.wire_path(path));
@@ -141,7 +148,7 @@ impl Upstream {
         *request.body_mut() = body.map(Into::into);
         match self.client.execute(request).await {
             Ok(response) => Ok(read(response, true).await),
-            Err(fault) => Err(chain(&fault.without_url())),
+            Err(fault) => Err(told(fault, masker)),
         }
     }
 
@@ -158,6 +165,7 @@ impl Upstream {
         headers: HeaderMap,
         body: Option<Bytes>,
         progress: &Arc<Progress>,
+        masker: &Masker<'_>,
     ) -> Result<Answer, Failure> {
         // Lets the runtime look at its sockets first: a connection that the upstream closed while it was idle is then known
         // to be closed, and is not taken. What crosses our request on the wire stays a lost connection.
@@ -180,9 +188,9 @@ impl Upstream {
         self.metrics.upstream(&verb, label, started.elapsed());
         match result {
             Ok(response) => Ok(read(response, false).await),
-            Err(fault) if !progress.is_unknown() => Err(Failure::NotSent(chain(&fault.without_url()))),
-            Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(chain(&fault.without_url()))),
-            Err(fault) => Err(Failure::Lost(chain(&fault.without_url()))),
+            Err(fault) if !progress.is_unknown() => Err(Failure::NotSent(told(fault, masker))),
+            Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(told(fault, masker))),
+            Err(fault) => Err(Failure::Lost(told(fault, masker))),
         }
     }
 }
@@ -192,7 +200,12 @@ impl Upstream {
 async fn read(mut response: reqwest::Response, wants_body: bool) -> Answer {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
-    let mut body = Vec::new();
+    // It may hold a credential. A buffer that grows leaves its old memory as it was.
+    let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let mut body = Zeroizing::new(Vec::new());
+    if wants_body {
+        body.reserve_exact(length.min(MOST_BODY));
+    }
     if wants_body || status.is_client_error() || status.is_server_error() {
         while let Ok(Some(chunk)) = response.chunk().await {
             let room = MOST_BODY - body.len();
@@ -202,7 +215,7 @@ async fn read(mut response: reqwest::Response, wants_body: bool) -> Answer {
             }
         }
     }
-    Answer { status, headers, body: body.into() }
+    Answer { status, headers, body: secret::bytes(body) }
 }
 
 /// A request body that tells when it leaves.
@@ -249,6 +262,11 @@ fn is_parse_error(fault: &reqwest::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// An error of an exchange: parts of it, such as names in a certificate, come from the other side.
+fn told(fault: reqwest::Error, masker: &Masker<'_>) -> String {
+    masker.mask(&chain(&fault.without_url())).into_owned()
 }
 
 /// An error with its causes, outermost first.

@@ -25,6 +25,7 @@ mod follow;
 mod held;
 mod http;
 pub mod log;
+mod mask;
 pub mod pb;
 mod peer;
 mod policy;

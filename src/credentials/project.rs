@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::{sync::OnceCell, time::Instant};
@@ -116,11 +116,14 @@ impl Lookup {
         let path = self.iam.wire_path(PATH);
         let wire = Wire { verb: "GET", authority: self.iam.authority(), path: &path, query: &query, body: b"" };
         proof.authorize(&mut headers, wire, None, SystemTime::now());
-        let answer = self.iam.fetch(Method::GET, PATH, &query, headers, None).await;
+        let signed = headers.get(header::AUTHORIZATION).cloned();
+        let masker = proof.masker(call.token.as_ref(), signed.as_ref());
+        let answer = self.iam.fetch(Method::GET, PATH, &query, headers, None, &masker).await;
         let answer = answer.map_err(|cause| unavailable(format!("IAM can't be reached: {cause}")))?;
         let status = answer.status;
         if !status.is_success() {
-            let cause = format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body));
+            let cause =
+                format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body, &masker));
             let is_final = status.is_client_error() && status.as_u16() != 429;
             return Err(if is_final { Missing::Refused(cause) } else { unavailable(cause) });
         }

@@ -1,4 +1,5 @@
-//! No secret of any kind shows anywhere, at the most verbose level of the log, whatever goes wrong and whatever comes back.
+//! No secret of any kind shows anywhere, at the most verbose level of the log: not in failures, and not when servers send
+//! requests back.
 
 mod echo;
 mod leak;
@@ -9,7 +10,7 @@ use tonic::{Code, Request, Status, metadata::KeyAndValueRef};
 
 use self::{
     echo::Echo,
-    leak::{Encoding, TOKEN_LENGTH, assert_none, opaque, password},
+    leak::{Encoding, Parts, TOKEN_LENGTH, opaque, password},
 };
 use crate::support::{Caller, Cloud, Gateway, Program, Reply, documented, failed, soon};
 
@@ -32,6 +33,10 @@ fn keys_answer() -> Reply {
         opaque("temporary-token", TOKEN_LENGTH)
     );
     Reply::json(200, &body)
+}
+
+fn metadata_token() -> Reply {
+    Reply::with(200, &[], opaque("metadata", 600).as_bytes())
 }
 
 /// An access key id, as the cloud makes them.
@@ -127,7 +132,7 @@ fn kinds(folder: &Path) -> Vec<Kind> {
         Kind::of("metadata", "metadata")
             .secret("metadata token", opaque("metadata", 600))
             .gets_keys()
-            .asks(vec![Reply::with(200, &[], opaque("metadata", 600).as_bytes()), keys_answer()]),
+            .asks(vec![Reply::either("PUT", &metadata_token(), &keys_answer())]),
         Kind::of("container", "container")
             .variable("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", file("container", &opaque("container", 900)))
             .secret("container token", opaque("container", 900))
@@ -146,7 +151,7 @@ fn kinds(folder: &Path) -> Vec<Kind> {
             .secret("id token", oidc)
             .secret("iam token", opaque("iam-token", TOKEN_LENGTH))
             .gets_keys()
-            .asks(vec![token_answer(), keys_answer()]),
+            .asks(vec![Reply::either("/id-token/", &token_answer(), &keys_answer())]),
     ]
 }
 
@@ -154,15 +159,15 @@ fn kinds(folder: &Path) -> Vec<Kind> {
 struct Said {
     log: String,
     told: String,
-    /// Metrics, audit and the output of `check`.
+    /// Metrics, readiness and audit.
     rest: String,
 }
 
 impl Said {
-    fn assert_silent(&self, secrets: &[(&str, String)], about: &str) {
+    fn assert_silent(&self, secrets: &Parts, about: &str) {
         assert!(self.log.contains("TRACE"), "the log is not as verbose as it can be");
         for (place, text) in [("log", &self.log), ("status", &self.told), ("rest", &self.rest)] {
-            assert_none(secrets, text, &format!("{about}, {place}"));
+            secrets.assert_absent(text, &format!("{about}, {place}"));
         }
     }
 }
@@ -198,10 +203,6 @@ async fn run(
     let variables = kind.variables.iter().map(|(name, value)| (*name, value.as_str()));
     let variables: Vec<_> = variables.chain([("HC_CONTAINER_CREDENTIALS_FULL_URI", container.as_str())]).collect();
 
-    let check = Program::run(&[&["check"], &arguments[..]].concat(), &variables).await;
-    assert_eq!(check.code, Some(0), "{}", check.err);
-    let mut rest = check.out + &check.err;
-
     let serve = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", format];
     let mut program = Program::start(&[&serve[..], &arguments].concat(), &variables);
     let line = program.log_line("serving").await;
@@ -224,7 +225,7 @@ async fn run(
             request.metadata_mut().insert("x-auth-token", callers_token().parse().unwrap());
             request.set_timeout(Duration::from_secs(5));
             match soon(caller.client().attach_domains(request)).await {
-                Ok(response) => told += &format!("{:?}", response.metadata()),
+                Ok(response) => told.extend([format!("{:?}", response.metadata())]),
                 Err(status) => {
                     told += &text_of(&status);
                     if cloud.seen().is_empty() && most > 1 {
@@ -240,9 +241,7 @@ async fn run(
         }
     };
     let log = line.clone() + &Box::pin(program.log_of(calls)).await;
-    rest += &metrics;
-    rest += &std::fs::read_to_string(audit).unwrap();
-    Said { log, told, rest }
+    Said { log, told, rest: metrics + &std::fs::read_to_string(audit).unwrap() }
 }
 
 /// The signatures that reached a server.
@@ -268,7 +267,16 @@ async fn no_secret_of_any_kind_shows_anywhere() {
         let cloud = Cloud::answering(answers).await;
         let said = Box::pin(run(&kind, "json", (&service, &cloud), &documented().project_id, (6, 60))).await;
         assert!(!cloud.seen().is_empty(), "{} reached no cloud: {}", kind.name, said.told);
-        said.assert_silent(&kind.secrets, kind.name);
+        let secrets = Parts::of(&kind.secrets);
+        said.assert_silent(&secrets, kind.name);
+
+        let mut arguments: Vec<&str> = ["check", "--upstream", "http://127.0.0.1:1"].into();
+        arguments.extend(kind.flags.iter().map(String::as_str));
+        let variables = kind.variables.iter().map(|(name, value)| (*name, value.as_str()));
+        let container = ("HC_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/");
+        let check = Program::run(&arguments, &variables.chain([container]).collect::<Vec<_>>()).await;
+        assert_eq!(check.code, Some(0), "{}", check.err);
+        secrets.assert_absent(&(check.out + &check.err), kind.name);
     }
 }
 
@@ -284,7 +292,7 @@ async fn a_cloud_that_sends_back_its_request_gets_no_secret_to_callers_or_logs()
         let said = Box::pin(run(&kind, format, (&service, &cloud), &documented().project_id, counts)).await;
         assert!(cloud.seen().len() >= echoes.len(), "{}: {}", kind.name, said.told);
         assert!(said.told.contains("APIG.2012"), "an error's code outlives the masking: {}", said.told);
-        said.assert_silent(&[kind.secrets, signatures(&cloud)].concat(), kind.name);
+        said.assert_silent(&Parts::of(&[kind.secrets, signatures(&cloud)].concat()), kind.name);
     }
 }
 
@@ -293,18 +301,22 @@ async fn a_service_that_sends_back_its_request_gets_no_secret_to_callers_or_logs
     let folder = tempfile::tempdir().unwrap();
     let cloud = Cloud::answering([Reply::attached()]).await;
     for kind in kinds(folder.path()) {
-        let good = match kind.name {
-            "password" | "container" | "oidc" => vec![],
-            // The metadata service's first answer, and IAM's for an identity provider's token, are what the second request has.
-            "metadata" | "federation" => kind.service[..1].to_vec(),
-            _ => continue,
-        };
+        if !["password", "container", "oidc", "metadata", "federation"].contains(&kind.name) {
+            continue;
+        }
+        let secrets = Parts::of(&kind.secrets);
         for (number, echo) in Echo::of_a_service().into_iter().enumerate() {
-            let service = Cloud::answering([good.clone(), vec![echo.reply()]].concat()).await;
+            // The second request has the answer to the first.
+            let reply = match kind.name {
+                "metadata" => Reply::either("PUT", &metadata_token(), &echo.reply()),
+                "federation" => Reply::either("/id-token/", &token_answer(), &echo.reply()),
+                _ => echo.reply(),
+            };
+            let service = Cloud::answering([reply]).await;
             let format = ["json", "text"][number % 2];
             let said = Box::pin(run(&kind, format, (&service, &cloud), &documented().project_id, (1, 1))).await;
             assert!(said.told.contains("credential"), "{}: {}", kind.name, said.told);
-            said.assert_silent(&kind.secrets, &format!("{} {echo:?}", kind.name));
+            said.assert_silent(&secrets, &format!("{} {echo:?}", kind.name));
         }
     }
     assert_eq!(cloud.seen().len(), 0);
@@ -320,12 +332,14 @@ async fn a_look_up_of_the_project_that_sends_back_its_request_gets_no_secret_to_
             "password" => vec![token_answer()],
             _ => continue,
         };
+        let secrets = Parts::of(&kind.secrets);
         for (number, echo) in Echo::of_a_service().into_iter().enumerate() {
             let iam = Cloud::answering([good.clone(), vec![echo.reply()]].concat()).await;
             let format = ["json", "text"][number % 2];
             let said = Box::pin(run(&kind, format, (&iam, &cloud), "", (1, 1))).await;
             assert!(said.told.contains("IAM answered"), "{}: {}", kind.name, said.told);
-            said.assert_silent(&[kind.secrets.clone(), signatures(&iam)].concat(), &format!("{} {echo:?}", kind.name));
+            said.assert_silent(&secrets, &format!("{} {echo:?}", kind.name));
+            said.assert_silent(&Parts::of(&signatures(&iam)), &format!("{} {echo:?}", kind.name));
         }
     }
     assert_eq!(cloud.seen().len(), 0);
@@ -334,7 +348,7 @@ async fn a_look_up_of_the_project_that_sends_back_its_request_gets_no_secret_to_
 #[tokio::test]
 async fn a_start_that_fails_says_no_secret() {
     let (token, password) = (opaque("token", TOKEN_LENGTH), password("password"));
-    let secrets = [("token", token.clone()), ("password", password.clone())];
+    let secrets = Parts::of(&[("token", token.clone()), ("password", password.clone())]);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: String| {
         let path = folder.path().join(name);
@@ -359,7 +373,7 @@ async fn a_start_that_fails_says_no_secret() {
         for command in ["check", "serve"] {
             let ended = Program::run(&[command, "--config", &path], &[]).await;
             assert_eq!(ended.code, Some(2), "{number}: {ended:?}");
-            assert_none(&secrets, &(ended.out + &ended.err), &format!("{command} {number}"));
+            secrets.assert_absent(&(ended.out + &ended.err), &format!("{command} {number}"));
         }
     }
 }
@@ -380,5 +394,5 @@ async fn callers_learn_of_a_refused_credential_all_the_same() {
     let failure = failed(gateway.caller().await.attach(documented()).await);
     assert_eq!(failure.verdict(), (Code::Internal, "CREDENTIALS_REFUSED"));
     assert!(failure.status.message().contains("IAM answered 400: APIG.2012"), "{:?}", failure.status);
-    assert_none(&[("password", password("password"))], &text_of(&failure.status), "status");
+    Parts::of(&[("password", password("password"))]).assert_absent(&text_of(&failure.status), "status");
 }

@@ -41,8 +41,8 @@ impl Echo {
         ];
         all.extend([204, 200, 302, 400, 401, 429].map(Self::Headers));
         all.extend(Encoding::ALL.map(|encoding| Self::Message(400, encoding)));
-        all.extend(Encoding::ALL.map(Self::AcrossTheCut));
-        all.extend(Encoding::ALL.map(|encoding| Self::Page(403, encoding)));
+        all.extend([Encoding::Raw, Encoding::Json, Encoding::Base64(0)].map(Self::AcrossTheCut));
+        all.extend([Encoding::Raw, Encoding::Json, Encoding::Html].map(|encoding| Self::Page(403, encoding)));
         all
     }
 
@@ -138,7 +138,7 @@ fn snippets(pieces: &[String]) -> String {
         let letters: Vec<char> = piece.chars().collect();
         letters[letters.len().saturating_sub(70)..].iter().collect::<String>()
     };
-    pieces.iter().map(|piece| format!("({}) ({}) ", first(piece, 60), last(piece))).collect()
+    pieces.iter().map(|piece| ["(", &first(piece, 60), ") (", &last(piece), ") "].concat()).collect()
 }
 
 fn first(piece: &str, most: usize) -> String {

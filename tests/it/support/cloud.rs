@@ -33,7 +33,9 @@ pub(crate) enum Reply {
 
 /// Makes an answer from a request.
 #[derive(Clone)]
-pub(crate) struct Made(Arc<dyn Fn(&Seen) -> Vec<u8> + Send + Sync>);
+pub(crate) struct Made(Arc<Make>);
+
+type Make = dyn Fn(&Seen) -> Vec<u8> + Send + Sync;
 
 impl std::fmt::Debug for Made {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,6 +75,16 @@ impl Reply {
     /// An answer that depends on the request.
     pub(crate) fn made(make: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::Made(Made(Arc::new(make)))
+    }
+
+    /// One answer to requests that have this in their line, another to all others.
+    pub(crate) fn either(part: &'static str, to_these: &Self, to_others: &Self) -> Self {
+        let (to_these, to_others) = (to_these.clone(), to_others.clone());
+        Self::made(move |seen| match if seen.line.contains(part) { &to_these } else { &to_others } {
+            Self::Bytes(answer) => answer.clone(),
+            Self::Made(Made(make)) => make(seen),
+            other => unreachable!("{other:?} is more than bytes"),
+        })
     }
 
     /// The end of the connection in place of an answer.
