@@ -9,6 +9,7 @@ mod settings;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use reqwest::Url;
+use zeroize::Zeroizing;
 
 pub(crate) use self::read::parse_duration;
 pub use self::settings::{SETTINGS, Setting};
@@ -53,7 +54,7 @@ enum Source {
 /// A value as it was given.
 #[derive(Clone, PartialEq, Eq)]
 struct Given {
-    text: String,
+    text: Zeroizing<String>,
     source: Source,
 }
 
@@ -153,7 +154,7 @@ impl Config {
                     None => format!("# {key} is not set"),
                 },
                 Some(given) => {
-                    let value = if setting.secret { "***" } else { &given.text };
+                    let value = if setting.secret { "***" } else { given.text.as_str() };
                     let source = match given.source {
                         Source::Flag => format!("--{}", setting.key),
                         Source::Environment => setting.variable(),
@@ -212,7 +213,10 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
 /// The client certificate for the upstream and its key, PEM, one after the other.
 fn client_identity(read: &mut Reader<'_>) -> Option<Secret<Vec<u8>>> {
     match (read.file("upstream-client-certificate"), read.file("upstream-client-key")) {
-        (Some(certificate), Some(key)) => Some(Secret::new([certificate, b"\n".to_vec(), key].concat())),
+        (Some(certificate), Some(key)) => {
+            let key = Zeroizing::new(key);
+            Some(Secret::new([certificate.as_slice(), b"\n", &key].concat()))
+        }
         (None, None) => None,
         (Some(_), None) => {
             read.fault("upstream-client-certificate", "needs upstream-client-key");

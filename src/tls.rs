@@ -16,6 +16,7 @@ use tokio_rustls::rustls::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 use crate::{follow::follow, telemetry::Metrics};
 
@@ -53,7 +54,7 @@ impl Settings {
     /// One can't be read, holds no PEM, or the key is another certificate's. The text quotes nothing of a file.
     pub(crate) fn load(&self) -> Result<Loaded, String> {
         let certificates = certificates(&self.certificate)?;
-        let key = read(&self.key)?;
+        let key = Zeroizing::new(read(&self.key)?);
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| about(&self.key, "holds no private key"))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         // TLS 1.2 and 1.3: rustls knows no other.

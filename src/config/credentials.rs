@@ -55,7 +55,7 @@ pub(super) fn read(
 ) -> Option<Credentials> {
     let kind = read.one_of("credentials", &KINDS);
     let services = services(read, upstream);
-    let identities = read.tables("identities");
+    let mut identities = read.tables("identities");
     let (kind, services) = (kind?, services?);
     let mut project_id = project_id;
     let settings = if identities.is_empty() {
@@ -80,7 +80,9 @@ pub(super) fn read(
         }
         let projects: Vec<_> = identities.iter().filter_map(|table| table.get("project_id")?.as_str()).collect();
         read.note(format!("[[identities]] for the projects {}", projects.join(", ")));
-        table(read, &identities, &services)
+        let settings = table(read, &identities, &services);
+        super::read::wipe(&mut identities);
+        settings
     };
     let project = match (project_id, &settings, read.text("project-name").or(services.region)) {
         (Some(id), ..) => ProjectSettings::Given(id),
@@ -140,9 +142,9 @@ fn held(
     foreign: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Kind, Fault> {
     match kind {
-        "token" => match (given.text("token"), given.text("token-file").map(PathBuf::from)) {
+        "token" => match (given.secret("token")?, given.text("token-file").map(PathBuf::from)) {
             (Some(_), Some(_)) => Err(("token-file", "and token are both given; one is enough".into())),
-            (Some(token), None) => parse_token(&token).map(Kind::Token).map_err(|what| ("token", what.into())),
+            (Some(token), None) => parse_token(token.expose()).map(Kind::Token).map_err(|what| ("token", what.into())),
             (None, Some(path)) => {
                 let token = read_token(&path).map_err(|what| ("token-file", what))?;
                 Ok(Kind::TokenFile(path, token))
@@ -213,7 +215,8 @@ impl Given<'_> {
             (Some(text), None) => Ok(Some(Secret::new(text))),
             (None, None) => Ok(None),
             (None, Some(path)) => {
-                let text = fs::read_to_string(path).map_err(|fault| (file, format!("can't be read: {fault}")))?;
+                let text = fs::read_to_string(path).map(zeroize::Zeroizing::new);
+                let text = text.map_err(|fault| (file, format!("can't be read: {fault}")))?;
                 let text = text.trim_end_matches(['\r', '\n']);
                 if text.is_empty() { Err((file, "is empty".into())) } else { Ok(Some(Secret::new(text))) }
             }

@@ -72,6 +72,7 @@ impl File {
 /// The file can't be read, or holds no token; the text never quotes it.
 pub(crate) fn read(path: &Path) -> Result<HeaderValue, String> {
     let text = fs::read_to_string(path).map_err(|fault| format!("can't be read: {fault}"))?;
+    let text = zeroize::Zeroizing::new(text);
     parse_token(&text).map_err(Into::into)
 }
 
