@@ -27,7 +27,7 @@ const SHORT: usize = 6;
 /// The length of the windows that are looked up; a run of [`PART`] holds some at any phase.
 const WINDOW: usize = 4;
 
-/// The work that one text is worth, in bytes compared. A text that needs more, as only endless repetition does, is masked whole.
+/// The work that one text is worth, in bytes and places compared. A text that needs more, as only endless repetition does, is masked whole.
 const WORK: usize = 1 << 20;
 
 /// The secrets of one exchange. Cheap to make: it borrows them, and does nothing before there is a text.
@@ -90,8 +90,9 @@ fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
 /// A search of one text for several secrets.
 struct Search {
     views: Views,
-    /// Which windows the text has: a bit for each hash.
-    windows: Vec<u64>,
+    /// Where the text has each window: by hash the last place, and from each place the one before. Places count from 1.
+    last: Vec<u32>,
+    before: Vec<u32>,
     /// The shortest run that counts anywhere.
     part: usize,
     work: usize,
@@ -100,16 +101,16 @@ struct Search {
 
 impl Search {
     fn of(views: Views) -> Self {
-        let bits = (views.bytes().len() * 16).next_power_of_two().clamp(1 << 10, 1 << 22);
-        let mut windows = vec![0; bits / 64];
-        for window in views.bytes().windows(WINDOW) {
-            let (word, bit) = place(window, windows.len());
-            if let Some(word) = windows.get_mut(word) {
-                *word |= bit;
-            }
+        // Of the text, which is mostly short, not of the secrets, which are mostly long.
+        let length = views.bytes().len();
+        let mut last = vec![0; (2 * length).next_power_of_two().clamp(1 << 8, 1 << 19)];
+        let mut before = Vec::with_capacity(length);
+        for (at, window) in (1..).zip(views.bytes().windows(WINDOW)) {
+            let slot = slot(window, last.len());
+            before.push(last.get_mut(slot).map_or(0, |last| std::mem::replace(last, at)));
         }
         let part = if views.has_decoded() { DECODED_PART } else { PART };
-        Self { views, windows, part, work: 0, found: Vec::new() }
+        Self { views, last, before, part, work: 0, found: Vec::new() }
     }
 
     /// Notes where a secret is, or parts of it.
@@ -146,25 +147,22 @@ impl Search {
         let mut known: HashMap<usize, usize> = HashMap::new();
         for at in (0..=secret.len() - WINDOW).step_by(step) {
             let window = secret.get(at..at + WINDOW).unwrap_or_default();
-            let (word, bit) = place(window, self.windows.len());
-            if self.windows.get(word).is_none_or(|word| word & bit == 0) {
-                continue;
-            }
-            self.work += bytes.len() / 64;
-            let finder = memmem::Finder::new(window);
-            let mut from = 0;
-            while let Some(start) = finder.find(bytes.get(from..).unwrap_or_default()).map(|found| from + found) {
-                from = start + 1;
+            let mut next = self.last.get(slot(window, self.last.len())).copied().unwrap_or_default();
+            while let Some(start) = (next as usize).checked_sub(1) {
+                next = self.before.get(start).copied().unwrap_or_default();
                 self.work += 1;
+                if self.work > WORK {
+                    return None;
+                }
+                if bytes.get(start..start + WINDOW) != Some(window) {
+                    continue;
+                }
                 let distance = start + secret.len() - at;
                 if known.get(&distance).is_some_and(|reached| at < *reached) {
                     continue;
                 }
                 let (before, after) = (common_end(bytes, start, secret, at), common_start(bytes, start, secret, at));
                 self.work += before + after;
-                if self.work > WORK {
-                    return None;
-                }
                 known.insert(distance, at + after);
                 let least = if self.views.is_decoded(start) { DECODED_PART } else { PART };
                 if before + after >= least {
@@ -189,12 +187,11 @@ fn common_start(text: &[u8], at: usize, secret: &[u8], in_secret: usize) -> usiz
     text.iter().zip(secret).take_while(|(one, other)| one == other && **one != SEPARATOR).count()
 }
 
-/// The place of a window among so many words of bits.
-fn place(window: &[u8], words: usize) -> (usize, u64) {
+/// The slot of a window in a table of a power of two.
+fn slot(window: &[u8], slots: usize) -> usize {
     let number = window.iter().fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
     let hash = number.wrapping_mul(0x9e37_79b1);
-    let hash = hash ^ (hash >> 15);
-    ((hash as usize / 64) & (words - 1), 1 << (hash % 64))
+    (hash ^ (hash >> 15)) as usize & (slots - 1)
 }
 
 /// The text with something else in place of the ranges.

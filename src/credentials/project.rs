@@ -132,6 +132,10 @@ impl Lookup {
         let name = &self.name;
         match projects {
             [one] => match one.get("id").and_then(Value::as_str) {
+                // It goes to the log, and into paths.
+                Some(id) if masker.mask(id) != id => {
+                    Err(unavailable("IAM answered with a secret for a project's id".into()))
+                }
                 Some(id) => Ok(id.into()),
                 None => Err(unavailable("IAM answered with a project without id".into())),
             },
