@@ -39,6 +39,7 @@ use crate::{
     call::Call,
     credentials::{Credentials, Project, Proof, Verdict, Wire},
     http::{Answer, Failure, Upstream},
+    mask::Masker,
     telemetry::Metrics,
 };
 
@@ -230,15 +231,17 @@ impl Client {
             body: form.body.as_deref().unwrap_or_default(),
         };
         proof.authorize(&mut headers, wire, form.project(), SystemTime::now());
+        let signed = headers.get(header::AUTHORIZATION).cloned();
+        let masker = proof.masker(call.token.as_ref(), signed.as_ref());
         // Added when it is signed: what proxies may change on the way is no part of a signature.
         add_ids(&mut headers, call);
-        let head = self.upstream.exchange(verb, &path, headers, form.body.clone(), &record).await;
+        let head = self.upstream.exchange(verb, &path, headers, form.body.clone(), &record, &masker).await;
         in_flight.end(match &head {
             Ok(head) => matches!(head.status().as_u16(), 502..=504),
             Err(_) => true,
         });
         match head {
-            Ok(head) => read::<O>(&head.read(call.deadline - BODY_MARGIN).await),
+            Ok(head) => read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker),
             Err(Failure::NotSent(cause)) => Err(Error::Unreachable(cause)),
             Err(Failure::Lost(cause)) => Err(Error::ConnectionLost(cause)),
             Err(Failure::Garbled(cause)) => Err(Error::Garbled(cause)),
@@ -298,9 +301,10 @@ fn add_ids(headers: &mut HeaderMap, call: &Call) {
     }
 }
 
-/// Success is the one status that the operation documents.
-pub(crate) fn read<O: Operation>(answer: &Answer) -> Result<Done<O::Response>, Error> {
-    let text = |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+/// Success is the one status that the operation documents. Texts of the answer are masked here, before anything is cut.
+pub(crate) fn read<O: Operation>(answer: &Answer, masker: &Masker<'_>) -> Result<Done<O::Response>, Error> {
+    let raw = |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &HeaderName| raw(name).map(|text| masker.mask(text).into_owned());
     // An id that would not fit a header, nor a log line, is no use to anyone.
     let request_id = text(&X_REQUEST_ID).filter(|id| (1..=128).contains(&id.len()));
     let status = answer.status;
@@ -314,14 +318,11 @@ pub(crate) fn read<O: Operation>(answer: &Answer) -> Result<Done<O::Response>, E
         let content_type = text(&header::CONTENT_TYPE).map(|text| text.chars().take(100).collect());
         return Err(Error::Unexpected { status, content_type, request_id });
     }
-    let retry_after = answer
-        .headers
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| retry_after(text, SystemTime::now()));
-    let mut refusal = Refusal::read(status.as_u16(), request_id, retry_after, &answer.body);
+    // Times are read as they are: a short secret may look like one.
+    let retry_after = raw(&header::RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));
+    let mut refusal = Refusal::read(masker, status.as_u16(), request_id, retry_after, &answer.body);
     if status == StatusCode::UNAUTHORIZED {
-        refusal.date = text(&header::DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
+        refusal.date = raw(&header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     }
     Err(Error::Refused(Box::new(refusal)))
 }

@@ -10,6 +10,7 @@ mod settings;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::Url;
+use zeroize::Zeroizing;
 
 pub(crate) use self::read::parse_duration;
 pub use self::settings::{SETTINGS, Setting};
@@ -53,7 +54,7 @@ enum Source {
 /// A value as it was given.
 #[derive(Clone, PartialEq, Eq)]
 struct Given {
-    text: String,
+    text: Zeroizing<String>,
     source: Source,
 }
 
@@ -162,7 +163,7 @@ impl Config {
                     None => format!("# {key} is not set"),
                 },
                 Some(given) => {
-                    let value = if setting.secret { "***" } else { &given.text };
+                    let value = if setting.secret { "***" } else { given.text.as_str() };
                     let source = match given.source {
                         Source::Flag => format!("--{}", setting.key),
                         Source::Environment => setting.variable(),

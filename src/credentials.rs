@@ -32,7 +32,7 @@ pub(crate) use self::{
     signer::Wire,
     source::{IdToken, Login, Source, Workload},
 };
-use crate::{call::Call, http as exchange, telemetry::Metrics};
+use crate::{call::Call, http as exchange, mask::Masker, secret, telemetry::Metrics};
 
 static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 static X_PROJECT_ID: HeaderName = HeaderName::from_static("x-project-id");
@@ -148,6 +148,27 @@ impl Proof {
                 signer::sign(keys.keys(), wire, headers, now);
             }
         }
+    }
+
+    /// Masks every secret of a request that it has authorized: its own, the signature, and the caller's token.
+    pub(crate) fn masker<'a>(
+        &'a self,
+        callers: Option<&'a HeaderValue>,
+        authorization: Option<&'a HeaderValue>,
+    ) -> Masker<'a> {
+        let own = match self {
+            Self::Token(token) => [Some(token.as_bytes()), None, None],
+            Self::Keys(keys) => {
+                let keys = keys.keys();
+                [
+                    Some(keys.access_key_id.as_bytes()),
+                    Some(keys.secret.expose().as_bytes()),
+                    keys.security_token.as_ref().map(HeaderValue::as_bytes),
+                ]
+            }
+        };
+        let signature = authorization.and_then(signer::signature);
+        Masker::new(own.into_iter().chain([signature, callers.map(HeaderValue::as_bytes)]).flatten())
     }
 
     /// Whether it is a signature.
@@ -293,10 +314,7 @@ pub(crate) fn parse_token(text: &str) -> Result<HeaderValue, &'static str> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("holds a token with characters that a header can't carry");
     }
-    let mut token =
-        HeaderValue::from_str(text).map_err(|_| "holds a token with characters that a header can't carry")?;
-    token.set_sensitive(true);
-    Ok(token)
+    secret::header(text).map_err(|_| "holds a token with characters that a header can't carry")
 }
 
 #[cfg(test)]

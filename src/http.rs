@@ -17,10 +17,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use reqwest::{Proxy, Url};
+use zeroize::Zeroizing;
 
 pub(crate) use self::tls::TlsFiles;
 use self::tls::{Fault, Material};
-use crate::telemetry::Metrics;
+use crate::{mask::Masker, secret, telemetry::Metrics};
 
 /// As much of an answer's body as is ever read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
@@ -81,7 +82,7 @@ pub(crate) trait SendHook: std::fmt::Debug + Send + Sync + 'static {
     fn is_sent(&self) -> bool;
 }
 
-/// Why there is no answer. The texts name no secret and no URL.
+/// Why there is no answer. The texts name no URL, and the secrets of the request are masked.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The request never left.
@@ -172,7 +173,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// There is no answer; the text names no secret and no URL.
+    /// There is no answer; the text names no URL, and secrets are masked.
     pub(crate) async fn fetch(
         &self,
         verb: Method,
@@ -180,6 +181,7 @@ impl Upstream {
         query: &str,
         headers: HeaderMap,
         body: Option<Bytes>,
+        masker: &Masker<'_>,
     ) -> Result<Answer, String> {
         let mut url = self.base.clone();
         url.set_path(&self.wire_path(path));
@@ -189,7 +191,7 @@ impl Upstream {
         *request.body_mut() = body.map(Into::into);
         match self.client().execute(request).await {
             Ok(response) => Ok(read(response, true, tokio::time::Instant::now() + BODY_TIMEOUT).await),
-            Err(fault) => Err(chain(&fault.without_url())),
+            Err(fault) => Err(told(fault, masker)),
         }
     }
 
@@ -206,6 +208,7 @@ impl Upstream {
         headers: HeaderMap,
         body: Option<Bytes>,
         hook: &Arc<H>,
+        masker: &Masker<'_>,
     ) -> Result<Head, Failure> {
         // Lets the runtime look at its sockets first: a connection that the upstream closed while it was idle is then known
         // to be closed, and is not taken. What crosses our request on the wire stays a lost connection.
@@ -228,9 +231,9 @@ impl Upstream {
         drop(timer);
         match result {
             Ok(response) => Ok(Head(response)),
-            Err(fault) if !hook.is_sent() => Err(Failure::NotSent(chain(&fault.without_url()))),
-            Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(chain(&fault.without_url()))),
-            Err(fault) => Err(Failure::Lost(chain(&fault.without_url()))),
+            Err(fault) if !hook.is_sent() => Err(Failure::NotSent(told(fault, masker))),
+            Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(told(fault, masker))),
+            Err(fault) => Err(Failure::Lost(told(fault, masker))),
         }
     }
 }
@@ -277,7 +280,12 @@ impl Pool {
 async fn read(mut response: reqwest::Response, wants_body: bool, until: tokio::time::Instant) -> Answer {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
-    let mut body = Vec::new();
+    // It may hold a credential. A buffer that grows leaves its old memory as it was.
+    let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let mut body = Zeroizing::new(Vec::new());
+    if wants_body {
+        body.reserve_exact(length.min(MOST_BODY));
+    }
     if wants_body || status.is_client_error() || status.is_server_error() {
         while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(until, response.chunk()).await {
             let room = MOST_BODY - body.len();
@@ -287,7 +295,7 @@ async fn read(mut response: reqwest::Response, wants_body: bool, until: tokio::t
             }
         }
     }
-    Answer { status, headers, body: body.into() }
+    Answer { status, headers, body: secret::bytes(body) }
 }
 
 /// A request body that tells when it leaves.
@@ -334,6 +342,11 @@ fn is_parse_error(fault: &reqwest::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// An error of an exchange: parts of it, such as names in a certificate, come from the other side.
+fn told(fault: reqwest::Error, masker: &Masker<'_>) -> String {
+    masker.mask(&chain(&fault.without_url())).into_owned()
 }
 
 /// An error with its causes, outermost first.

@@ -24,6 +24,7 @@ mod credentials;
 mod file_watcher;
 mod http;
 pub mod log;
+mod mask;
 #[cfg(test)]
 #[cfg(feature = "model")]
 mod model;

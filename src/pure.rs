@@ -12,6 +12,7 @@ use crate::{
     cloud::{self, Operation, Place},
     credentials::{Keys, Proof, Wire},
     http::Answer,
+    mask::Masker,
     pb::AttachDomainsRequest,
     status,
     validate::{Rules, Validate as _},
@@ -60,7 +61,7 @@ pub fn answer(
 ) -> Result<(), Status> {
     let body = body.get(..crate::http::MOST_BODY).unwrap_or(body);
     let answer = Answer { status, headers, body: Bytes::copy_from_slice(body) };
-    match cloud::read::<AttachDomainsRequest>(&answer) {
+    match cloud::read::<AttachDomainsRequest>(&answer, &Masker::default()) {
         Ok(_) => Ok(()),
         Err(error) => Err(status::from_cloud(&error, request.names())),
     }

@@ -1,14 +1,18 @@
-//! A value that never shows: no `Display`, and a `Debug` without it.
+//! A value that never shows and is wiped when it goes: no `Display`, and a `Debug` without it.
 
 use std::fmt;
 
-/// A password, a secret key, a security token; or the bytes of a private key.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret<T = String>(T);
+use bytes::Bytes;
+use http::{HeaderValue, header::InvalidHeaderValue};
+use zeroize::{Zeroize, Zeroizing};
 
-impl<T> Secret<T> {
+/// A password, a secret key, a security token; or the bytes of a private key. Each copy is wiped by itself.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret<T: Zeroize = String>(Zeroizing<T>);
+
+impl<T: Zeroize> Secret<T> {
     pub(crate) fn new(value: impl Into<T>) -> Self {
-        Self(value.into())
+        Self(Zeroizing::new(value.into()))
     }
 
     /// The secret itself, for the one place that needs it.
@@ -17,18 +21,78 @@ impl<T> Secret<T> {
     }
 }
 
-impl<T> fmt::Debug for Secret<T> {
+impl<T: Zeroize> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(_)")
     }
 }
 
+/// Bytes that are wiped when the last of their copies goes; all copies share them.
+pub(crate) fn bytes(bytes: Zeroizing<Vec<u8>>) -> Bytes {
+    Bytes::from_owner(bytes)
+}
+
+/// A secret as a header's value: it never shows in a log, and is wiped when the last of its copies goes.
+///
+/// # Errors
+///
+/// It has characters that no header can carry.
+pub(crate) fn header(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(bytes(Zeroizing::new(text.into())))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Tells when it is wiped and when it is freed.
+    #[derive(Clone)]
+    struct Probe(Vec<u8>, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Zeroize for Probe {
+        fn zeroize(&mut self) {
+            let room = self.0.len();
+            self.0.zeroize();
+            // Safe code can't look at memory that is freed; this is the last moment at which it is still ours.
+            assert!(self.0.is_empty() && self.0.capacity() >= room);
+            self.1.lock().unwrap().push("wiped");
+        }
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            assert!(self.0.is_empty(), "freed before it was wiped");
+            self.1.lock().unwrap().push("freed");
+        }
+    }
+
+    #[test]
+    fn a_secret_and_each_of_its_copies_are_wiped_before_they_are_freed() {
+        let events = Arc::default();
+        let secret = Secret::<Probe>::new(Probe(b"canary".to_vec(), Arc::clone(&events)));
+        let copy = secret.clone();
+        assert_eq!(copy.expose().0, b"canary");
+        drop(copy);
+        assert_eq!(*events.lock().unwrap(), ["wiped", "freed"]);
+        assert_eq!(secret.expose().0, b"canary");
+        drop(secret);
+        assert_eq!(*events.lock().unwrap(), ["wiped", "freed", "wiped", "freed"]);
+    }
 
     #[test]
     fn a_secret_never_shows_in_debug_output() {
         assert!(!format!("{:?}", Some(Secret::<String>::new("canary"))).contains("canary"));
+        assert!(!format!("{:?}", header("canary").unwrap()).contains("canary"));
+    }
+
+    #[test]
+    fn copies_of_a_header_share_the_memory_that_is_wiped() {
+        let value = header("canary").unwrap();
+        assert_eq!(value.as_bytes().as_ptr(), value.clone().as_bytes().as_ptr());
+        assert!(header("line\nbreak").is_err());
     }
 }

@@ -18,6 +18,7 @@ use tokio_rustls::rustls::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 use self::revocation::RevocationLists;
 use crate::{file_watcher, telemetry::Metrics};
@@ -63,7 +64,7 @@ impl Settings {
     /// The text quotes no content of a file.
     pub(crate) fn load(&self) -> Result<Loaded, String> {
         let certificates = certificates_of(&self.certificate)?;
-        let key = read(&self.key)?;
+        let key = Zeroizing::new(read(&self.key)?);
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| about(&self.key, "holds no private key"))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         // TLS 1.2 and 1.3: rustls knows no other.

@@ -1,14 +1,12 @@
 //! An answer that is not success becomes a [`Refusal`]: kind, error code, message, ids. Every shape of body that the
 //! cloud's SDKs accept is read, and any other body still gives the kind from the HTTP status. It knows no gRPC.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
 use super::catalogue::{self, Kind, Plane, Processed, Row};
+use crate::mask::Masker;
 
 /// The longest message that reaches a caller: with its percent-encoding and the details, the answer still fits the
 /// 8 KiB of header space that gRPC clients give by default.
@@ -39,17 +37,24 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Reads an answer. `body` is what was read of the body, whole or not.
-    pub(crate) fn read(status: u16, request_id: Option<String>, retry_after: Option<Duration>, body: &[u8]) -> Self {
+    /// Reads an answer. `body` is the part of the body that was read; each text of it is masked before it is cut.
+    pub(crate) fn read(
+        masker: &Masker<'_>,
+        status: u16,
+        request_id: Option<String>,
+        retry_after: Option<Duration>,
+        body: &[u8],
+    ) -> Self {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}').trim();
-        let found = serde_json::from_str::<Value>(text).ok().map(Body::read).unwrap_or_default();
+        let json = serde_json::from_str::<Value>(text).ok();
+        let found = json.map(|json| Body::read(json, status, masker)).unwrap_or_default();
         Self {
             status,
             message: match (&found.message, &found.code) {
-                (Some(message), _) => cut(&mask_access_keys(message), MOST_MESSAGE),
+                (Some(message), _) => cut(message, MOST_MESSAGE),
                 (None, Some(code)) => format!("the cloud answered {status} {code} without a message"),
-                (None, None) => without_message(status, text),
+                (None, None) => without_message(status, &masker.mask(text)),
             },
             row: found.code.as_deref().and_then(|code| catalogue::find(code, status)),
             code: found.code,
@@ -183,12 +188,13 @@ impl Body {
     /// The names that the cloud and its IAM use: at the top, or one object down.
     const PAIRS: [(&str, &str); 3] = [("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")];
 
-    fn read(json: Value) -> Self {
+    fn read(json: Value, status: u16, masker: &Masker<'_>) -> Self {
         let Value::Object(top) = json else { return Self::default() };
         let inner = || top.values().filter_map(Value::as_object);
-        let (code, message) = Self::pair(&top).or_else(|| inner().find_map(Self::pair)).unwrap_or_default();
+        let pair = |object: &Map<_, _>| Self::pair(object, status, masker);
+        let (code, message) = pair(&top).or_else(|| inner().find_map(pair)).unwrap_or_default();
         let text = |name: &str, most: usize| {
-            std::iter::once(&top).chain(inner()).find_map(|object| short(object.get(name)?, most))
+            std::iter::once(&top).chain(inner()).find_map(|object| short(object.get(name)?, most, masker))
         };
         Self {
             code,
@@ -199,20 +205,24 @@ impl Body {
     }
 
     /// Code and message of one object. One of the two is enough, so that a body cut down to a code keeps it.
-    fn pair(object: &Map<String, Value>) -> Option<(Option<String>, Option<String>)> {
+    fn pair(object: &Map<String, Value>, status: u16, masker: &Masker<'_>) -> Option<(Option<String>, Option<String>)> {
+        // A documented code is no secret, whatever a token may be called.
+        let known =
+            |value: &Value| value.as_str().filter(|code| catalogue::find(code, status).is_some()).map(str::to_owned);
         Self::PAIRS.iter().find_map(|(code, message)| {
-            let code = object.get(*code).and_then(|value| short(value, 64)).filter(|code| is_code(code));
-            let message = object.get(*message).and_then(Value::as_str).map(str::to_owned);
+            let code = object.get(*code).and_then(|value| known(value).or_else(|| short(value, 64, masker)));
+            let code = code.filter(|code| is_code(code));
+            let message = object.get(*message).and_then(Value::as_str).map(|text| masker.mask(text).into_owned());
             (code.is_some() || message.is_some()).then_some((code, message))
         })
     }
 }
 
 /// A short text; Keystone's codes are numbers.
-fn short(value: &Value, most: usize) -> Option<String> {
+fn short(value: &Value, most: usize, masker: &Masker<'_>) -> Option<String> {
     let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
+        Value::String(text) => masker.mask(text).into_owned(),
+        Value::Number(number) => masker.mask(&number.to_string()).into_owned(),
         _ => return None,
     };
     ((1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
@@ -229,10 +239,7 @@ fn without_message(status: u16, body: &str) -> String {
     // Enough to recognise whose page it is; mark-up and line breaks would not survive a terminal.
     let glimpse: String = body.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
     let glimpse = glimpse.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!(
-        "the cloud answered {status} with a body that is no error object: {}",
-        cut(&mask_access_keys(&glimpse), 200)
-    )
+    format!("the cloud answered {status} with a body that is no error object: {}", cut(&glimpse, 200))
 }
 
 /// Cuts at a character boundary, and shows it.
@@ -242,39 +249,6 @@ fn cut(text: &str, most: usize) -> String {
     }
     let kept = (0..=most - '…'.len_utf8()).rev().find_map(|end| text.get(..end)).unwrap_or_default();
     format!("{kept}…")
-}
-
-/// Masks an access key id: the cloud's texts have it as `ak:<id>` and as `ak <id> not exist`.
-fn mask_access_keys(text: &str) -> Cow<'_, str> {
-    const MASK: &str = "***";
-    let lower = text.to_ascii_lowercase();
-    let mut masked = String::new();
-    let mut copied = 0;
-    for (start, _) in lower.match_indices("ak") {
-        let starts_word =
-            !lower.get(..start).is_some_and(|before| before.ends_with(|c: char| c.is_ascii_alphanumeric()));
-        let Some(rest) = lower.get(start + 2..) else { continue };
-        let separator = rest.len() - rest.trim_start_matches([':', '=', ' ', '"']).len();
-        let rest = rest.get(separator..).unwrap_or_default();
-        let length = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
-        let follows = rest.get(length..).unwrap_or_default();
-        let mark = lower.get(start + 2..start + 2 + separator).unwrap_or_default();
-        // After a mere space it is a key id only when it looks like one: `ak not exist` names none.
-        let names_key = length > 0
-            && separator > 0
-            && (mark.contains([':', '=']) || follows.starts_with(" not exist") || length >= 16);
-        if starts_word && names_key && start >= copied {
-            let begin = start + 2 + separator;
-            masked.push_str(text.get(copied..begin).unwrap_or_default());
-            masked.push_str(MASK);
-            copied = begin + length;
-        }
-    }
-    if copied == 0 {
-        return Cow::Borrowed(text);
-    }
-    masked.push_str(text.get(copied..).unwrap_or_default());
-    Cow::Owned(masked)
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub(super) fn read(
 ) -> Option<Credentials> {
     let kind = read.one_of("credentials", &KINDS);
     let services = services(read, upstream);
-    let identities = read.tables("identities");
+    let mut identities = read.tables("identities");
     let (kind, services) = (kind?, services?);
     let mut project_id = project_id;
     let settings = if identities.is_empty() {
@@ -84,7 +84,9 @@ pub(super) fn read(
         }
         let projects: Vec<_> = identities.iter().filter_map(|table| table.get("project_id")?.as_str()).collect();
         read.note(format!("[[identities]] for the projects {}", projects.join(", ")));
-        table(read, &identities, &services)
+        let settings = table(read, &identities, &services);
+        super::read::wipe(&mut identities);
+        settings
     };
     let project = match (project_id, &settings, read.text("project-name").or(services.region)) {
         (Some(id), ..) => ProjectSettings::Given(id),
@@ -153,17 +155,21 @@ fn held(
     foreign: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Kind, Fault> {
     match kind {
-        "token" => match (given.text("token"), given.text("token-file").map(PathBuf::from)) {
-            (Some(_), Some(_)) => Err(("token-file", "and token are both given; one is enough".into())),
-            (Some(token), None) => parse_token(&token).map(Kind::Token).map_err(|what| ("token", what.into())),
-            (None, Some(path)) => {
-                let make = |text: &str| parse_token(text).map(Kind::Token).map_err(Into::into);
-                CredentialFile::load("token-file", path, make).map(Kind::File).map_err(|what| ("token-file", what))
+        "token" => {
+            match (given.text("token").map(Secret::<String>::new), given.text("token-file").map(PathBuf::from)) {
+                (Some(_), Some(_)) => Err(("token-file", "and token are both given; one is enough".into())),
+                (Some(token), None) => {
+                    parse_token(token.expose()).map(Kind::Token).map_err(|what| ("token", what.into()))
+                }
+                (None, Some(path)) => {
+                    let make = |text: &str| parse_token(text).map(Kind::Token).map_err(Into::into);
+                    CredentialFile::load("token-file", path, make).map(Kind::File).map_err(|what| ("token-file", what))
+                }
+                (None, None) => {
+                    Err(("credentials", "is token, but neither APIG_GATEWAY_TOKEN nor token-file is given".into()))
+                }
             }
-            (None, None) => {
-                Err(("credentials", "is token, but neither APIG_GATEWAY_TOKEN nor token-file is given".into()))
-            }
-        },
+        }
         "password" => {
             let scope = match (&given.project, given.text("project-name").or_else(|| services.region.clone())) {
                 (Some(id), _) => Scope::ProjectId(id.clone()),

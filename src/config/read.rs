@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use super::{Given, SETTINGS, Setting, Source, Sources};
 
 /// The given values, and the faults so far.
 pub(super) struct Reader<'a> {
     sources: Sources<'a>,
-    file: BTreeMap<String, String>,
+    file: BTreeMap<String, Zeroizing<String>>,
     tables: BTreeMap<String, Vec<toml::Table>>,
     faults: Vec<String>,
     notes: Vec<String>,
@@ -16,16 +18,17 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(mut sources: Sources<'a>) -> Self {
         let mut faults = Vec::new();
-        let text = sources.file.take();
+        let text = sources.file.take().map(Zeroizing::new);
         let (file, tables) = text.map(|text| file_values(&text, &mut faults)).unwrap_or_default();
         Self { sources, file, tables, faults, notes: Vec::new() }
     }
 
     /// What was given for a setting, by the strongest source.
     fn given(&self, setting: &Setting) -> Option<Given> {
-        let flag = self.sources.flags.get(setting.key).cloned().map(|text| Given { text, source: Source::Flag });
+        let flag = self.sources.flags.get(setting.key).cloned().map(Zeroizing::new);
+        let flag = flag.map(|text| Given { text, source: Source::Flag });
         let variable = || {
-            let text = self.sources.environment?(&setting.variable())?;
+            let text = Zeroizing::new(self.sources.environment?(&setting.variable())?);
             Some(Given { text, source: Source::Environment })
         };
         let file = || {
@@ -38,7 +41,9 @@ impl<'a> Reader<'a> {
     /// The value as text, or its default.
     pub(super) fn text(&self, key: &'static str) -> Option<String> {
         let setting = find(key);
-        self.given(setting).map(|given| given.text).or_else(|| setting.default.map(str::to_owned))
+        self.given(setting)
+            .map(|mut given| std::mem::take(&mut *given.text))
+            .or_else(|| setting.default.map(str::to_owned))
     }
 
     /// Notes a fault, with where the value came from.
@@ -134,7 +139,14 @@ impl<'a> Reader<'a> {
 
     /// Every setting with what was given for it, all notes, and all faults.
     pub(super) fn finish(self) -> Read {
-        let given = SETTINGS.iter().map(|setting| (setting, self.given(setting))).collect();
+        let given = |setting: &Setting| {
+            let mut given = self.given(setting)?;
+            if setting.secret {
+                given.text.zeroize();
+            }
+            Some(given)
+        };
+        let given = SETTINGS.iter().map(|setting| (setting, given(setting))).collect();
         Read { given, notes: self.notes, faults: self.faults }
     }
 }
@@ -153,7 +165,7 @@ fn find(key: &str) -> &'static Setting {
 /// Keys of the file that hold lists of tables.
 const TABLES: [&str; 2] = ["identities", "policy"];
 
-type Values = (BTreeMap<String, String>, BTreeMap<String, Vec<toml::Table>>);
+type Values = (BTreeMap<String, Zeroizing<String>>, BTreeMap<String, Vec<toml::Table>>);
 
 fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
     let table = match text.parse::<toml::Table>() {
@@ -181,9 +193,9 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
             continue;
         }
         match value {
-            toml::Value::String(text) => values.insert(key, text),
-            toml::Value::Integer(number) => values.insert(key, number.to_string()),
-            toml::Value::Boolean(truth) => values.insert(key, truth.to_string()),
+            toml::Value::String(text) => values.insert(key, text.into()),
+            toml::Value::Integer(number) => values.insert(key, number.to_string().into()),
+            toml::Value::Boolean(truth) => values.insert(key, truth.to_string().into()),
             _ => {
                 faults.push(format!("{key} (file) must be a string, a whole number, true or false"));
                 None
@@ -200,6 +212,15 @@ fn empty_list(key: &str) -> &'static str {
          [[policy]] rules"
     } else {
         "must not be empty: remove it, or write [[identities]] tables"
+    }
+}
+
+/// Wipes the texts of tables that may hold secrets.
+pub(super) fn wipe(tables: &mut [toml::Table]) {
+    for (_, value) in tables.iter_mut().flat_map(toml::Table::iter_mut) {
+        if let toml::Value::String(text) = value {
+            text.zeroize();
+        }
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header};
 
 use super::source::reason;
-use crate::http::Answer;
+use crate::{http::Answer, mask::Masker};
 
 /// Whether an answer of an identity service says no to the gateway, rather than that it can't serve now: proxies and
 /// services that start answer 404, 405 and the like too, and a 400 counts only in IAM's own words.
 pub(super) fn is_refusal(answer: &Answer) -> bool {
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
-        StatusCode::BAD_REQUEST => !reason(&answer.body).is_empty(),
+        StatusCode::BAD_REQUEST => !reason(&answer.body, &Masker::default()).is_empty(),
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 /// An access key id and its secret, with the security token that a temporary pair needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +28,7 @@ impl Keys {
         }
         let security_token = match security_token.map(str::trim).filter(|token| !token.is_empty()) {
             None => None,
-            Some(token) => {
-                let mut token =
-                    HeaderValue::from_str(token).map_err(|_| "holds a security token that no header can carry")?;
-                token.set_sensitive(true);
-                Some(token)
-            }
+            Some(token) => Some(secret::header(token).map_err(|_| "holds a security token that no header can carry")?),
         };
         Ok(Self { access_key_id: access_key_id.to_owned(), secret: Secret::new(secret), security_token })
     }

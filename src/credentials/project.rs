@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     http::{self as exchange, Answer, Upstream},
+    mask::Masker,
     telemetry::Metrics,
 };
 
@@ -269,7 +270,9 @@ impl Search {
         let path = self.iam.wire_path(PATH);
         let wire = Wire { verb: "GET", authority: self.iam.authority(), path: &path, query: &query, body: b"" };
         grant.proof().authorize(&mut headers, wire, None, SystemTime::now());
-        let answer = match self.iam.fetch(Method::GET, PATH, &query, headers, None).await {
+        let signed = headers.get(header::AUTHORIZATION).cloned();
+        let masker = grant.proof().masker(None, signed.as_ref());
+        let answer = match self.iam.fetch(Method::GET, PATH, &query, headers, None, &masker).await {
             Ok(answer) => answer,
             Err(cause) => {
                 grant.settle(Verdict::Lost, None);
@@ -281,7 +284,7 @@ impl Search {
             // Before requests that wait for the same pair hear of it.
             self.credentials.retire(grant.proof(), None);
         }
-        let found = self.read(&answer);
+        let found = self.read(&answer, &masker);
         let verdict = match (&found, is_refused) {
             (_, true) => Verdict::Refused,
             (Ok(_), false) => Verdict::Accepted,
@@ -307,14 +310,20 @@ impl Search {
     }
 
     /// The projects of an answer.
-    fn read(&self, answer: &Answer) -> Result<Vec<Value>, Missing> {
+    fn read(&self, answer: &Answer, masker: &Masker<'_>) -> Result<Vec<Value>, Missing> {
         let status = answer.status;
         if !status.is_success() {
-            let cause = format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body));
+            let cause =
+                format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body, masker));
             return Err(if is_refusal(answer) { Missing::Refused(cause) } else { unavailable(cause) });
         }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let projects = body.get("projects").and_then(Value::as_array).cloned();
+        // The id goes to the log, and into paths.
+        let mut ids = projects.iter().flatten().filter_map(|project| project.get("id")?.as_str());
+        if ids.any(|id| masker.mask(id) != id) {
+            return Err(unavailable("IAM answered with a secret for a project's id".into()));
+        }
         projects.ok_or_else(|| unavailable(format!("IAM answered without projects to a look for {}", self.name)))
     }
 }

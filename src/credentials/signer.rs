@@ -11,6 +11,7 @@ use std::{
 use aws_lc_rs::{digest, hmac};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use zeroize::Zeroizing;
 
 use super::keys::Keys;
 
@@ -60,8 +61,13 @@ pub(crate) fn sign(keys: &Keys, wire: Wire<'_>, headers: &mut HeaderMap, now: Sy
     headers.insert(header::AUTHORIZATION, authorization);
 }
 
-/// The canonical request, and the names of the headers in it.
-fn canonical_request(wire: Wire<'_>, headers: &HeaderMap) -> (Vec<u8>, String) {
+/// The signature in the header that [`sign`] adds: the rest of it is no secret.
+pub(super) fn signature(authorization: &HeaderValue) -> Option<&[u8]> {
+    authorization.as_bytes().rsplit(|byte| *byte == b'=').next()
+}
+
+/// The canonical request, and the names of the headers in it. The security token is a part of it.
+fn canonical_request(wire: Wire<'_>, headers: &HeaderMap) -> (Zeroizing<Vec<u8>>, String) {
     let mut signed: Vec<(&str, &[u8])> = headers
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()))
@@ -74,7 +80,10 @@ fn canonical_request(wire: Wire<'_>, headers: &HeaderMap) -> (Vec<u8>, String) {
     signed.sort_unstable();
     let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
 
-    let mut text = Vec::with_capacity(512);
+    // Room for all of it: a buffer that grows leaves its old memory as it was. An encoded path is at most three times as long.
+    let values: usize = signed.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum();
+    let room = 128 + wire.verb.len() + 3 * (wire.path.len() + wire.query.len()) + values;
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
     let mut line = |parts: &[&[u8]]| {
         for part in parts {
             text.extend_from_slice(part);

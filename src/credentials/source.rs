@@ -3,6 +3,8 @@
 //!
 //! The forms of requests and answers are those of the vendor's IAM documents and SDK.
 
+mod body;
+
 use std::{
     fmt,
     path::PathBuf,
@@ -10,10 +12,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
+use self::body::{Answered, Body};
 use super::{
     Proof, Scope,
     answer::{asked_wait, is_refusal},
@@ -23,7 +26,8 @@ use super::{
 };
 use crate::{
     http::{self as exchange, Answer, Upstream},
-    secret::Secret,
+    mask::Masker,
+    secret::{self, Secret},
     telemetry::Metrics,
 };
 
@@ -119,26 +123,21 @@ impl Source {
     pub(crate) async fn fetch(&self) -> Result<Fresh, Failed> {
         match self {
             Self::Password(iam, login) => {
-                let answer =
-                    ask(self, iam, Method::POST, ("/v3/auth/tokens", ""), json_headers(), Some(login.body())).await?;
+                let body = Body::password(login);
+                let answer = ask(self, iam, Method::POST, ("/v3/auth/tokens", ""), json_headers(), Some(body)).await?;
                 self.iam_token(&answer)
             }
             Self::Metadata(service) => self.metadata(service).await,
             Self::Container { at, query, token_file } => {
                 let mut headers = json_headers();
-                headers.insert(header::AUTHORIZATION, sensitive(&read(token_file).await?)?);
-                let answer = ask(self, at, Method::POST, ("", query), headers, Some(json!({}))).await?;
+                headers.insert(header::AUTHORIZATION, sensitive(read(token_file).await?.expose())?);
+                let body = Body::plain(&json!({}));
+                let answer = ask(self, at, Method::POST, ("", query), headers, Some(body)).await?;
                 self.temporary_keys(&answer)
             }
             Self::Oidc(sts, workload) => {
                 let token = workload.id_token.read().await?;
-                let body = json!({
-                    "provider_urn": workload.provider_urn,
-                    "agency_urn": workload.agency_urn,
-                    "agency_session_name": workload.session_name,
-                    "id_token": token.expose(),
-                    "duration_seconds": workload.duration.as_secs(),
-                });
+                let body = Body::workload(workload, &token);
                 let target = ("/v5/agencies/assume-with-oidc", "");
                 let answer = ask(self, sts, Method::POST, target, json_headers(), Some(body)).await?;
                 self.temporary_keys(&answer)
@@ -147,14 +146,14 @@ impl Source {
                 let token = id_token.read().await?;
                 let mut headers = json_headers();
                 headers.insert(HeaderName::from_static("x-idp-id"), sensitive(provider)?);
-                let body = json!({"auth": {"id_token": {"id": token.expose()}}});
+                let body = Body::federation(&token);
                 let target = ("/v3.0/OS-AUTH/id-token/tokens", "");
                 let answer = ask(self, iam, Method::POST, target, headers, Some(body)).await?;
                 // A token without a project opens nothing but the way to keys.
                 let mut headers = json_headers();
                 headers.insert(HeaderName::from_static("x-auth-token"), self.subject_token(&answer)?);
                 let identity = json!({"methods": ["token"], "token": {"duration_seconds": FEDERATED_LIFE}});
-                let body = json!({"auth": {"identity": identity}});
+                let body = Body::plain(&json!({"auth": {"identity": identity}}));
                 let target = ("/v3.0/OS-CREDENTIAL/securitytokens", "");
                 let answer = ask(self, iam, Method::POST, target, headers, Some(body)).await?;
                 self.temporary_keys(&answer)
@@ -177,12 +176,14 @@ impl Source {
     async fn metadata(&self, service: &Upstream) -> Result<Fresh, Failed> {
         let ttl = HeaderName::from_static("x-metadata-token-ttl-seconds");
         let headers = HeaderMap::from_iter([(ttl, HeaderValue::from_static(METADATA_TOKEN_LIFE))]);
-        let answer = exchange(self, service, Method::PUT, ("/meta-data/latest/api/token", ""), headers, None).await?;
+        let target = ("/meta-data/latest/api/token", "");
+        let nothing = Masker::default();
+        let answer = exchange(self, service, Method::PUT, target, headers, None, &nothing).await?;
         let mut headers = HeaderMap::new();
         match answer.status.as_u16() {
             404 | 405 | 503 => {}
             _ => {
-                let answer = self.well(answer)?;
+                let answer = self.well(answer, &nothing)?;
                 let token = String::from_utf8_lossy(&answer.body);
                 headers.insert(HeaderName::from_static("x-metadata-token"), sensitive(token.trim())?);
             }
@@ -209,7 +210,8 @@ impl Source {
 
     /// Temporary keys in any of the forms that the SDK reads.
     fn temporary_keys(&self, answer: &Answer) -> Result<Fresh, Failed> {
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let answered = Answered::read(&answer.body);
+        let body = &answered.0;
         let found = ["credential", "credentials"].iter().find_map(|name| body.get(name)?.as_object());
         let credential = found.or_else(|| body.as_object());
         let text = |names: &[&str]| find(credential?, names);
@@ -231,28 +233,12 @@ impl Source {
     }
 
     /// The answer, if it is one of success.
-    fn well(&self, answer: Answer) -> Result<Answer, Failed> {
+    fn well(&self, answer: Answer, masker: &Masker<'_>) -> Result<Answer, Failed> {
         if answer.status.is_success() {
             return Ok(answer);
         }
-        let cause = format!("{self} answered {}{}", answer.status.as_u16(), reason(&answer.body));
+        let cause = format!("{self} answered {}{}", answer.status.as_u16(), reason(&answer.body, masker));
         Err(Failed { cause, refused: is_refusal(&answer), wait: asked_wait(&answer.headers) })
-    }
-}
-
-impl Login {
-    fn body(&self) -> Value {
-        json!({"auth": {
-            "identity": {
-                "methods": ["password"],
-                "password": {"user": {
-                    "name": self.user,
-                    "password": self.password.expose(),
-                    "domain": {"name": self.account},
-                }},
-            },
-            "scope": self.scope.json(),
-        }})
     }
 }
 
@@ -260,35 +246,25 @@ impl IdToken {
     async fn read(&self) -> Result<Secret, Failed> {
         match self {
             Self::Given(token) => Ok(token.clone()),
-            Self::File(path) => read(path).await.map(Secret::new),
+            Self::File(path) => read(path).await,
         }
     }
 }
 
-/// Asks, and takes success alone.
+/// Asks, and takes success alone. The texts of a failure show nothing of what was sent.
 async fn ask(
     source: &Source,
     service: &Upstream,
     verb: Method,
     target: (&str, &str),
     headers: HeaderMap,
-    body: Option<Value>,
+    body: Option<Body<'_>>,
 ) -> Result<Answer, Failed> {
-    let secrets = secrets(&headers, body.as_ref());
-    let answer = source.well(exchange(source, service, verb, target, headers, body).await?);
-    answer.map_err(|failed| {
-        // Whoever sends back what it was sent must not get it into a log.
-        let cause = secrets.iter().fold(failed.cause, |cause, secret| cause.replace(secret.expose(), "***"));
-        Failed { cause, ..failed }
-    })
-}
-
-/// What of a request must not show.
-fn secrets(headers: &HeaderMap, body: Option<&Value>) -> Vec<Secret> {
-    const PLACES: [&str; 3] = ["/auth/identity/password/user/password", "/auth/id_token/id", "/id_token"];
-    let headers = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
-    let places = PLACES.iter().filter_map(|place| body?.pointer(place)?.as_str());
-    headers.chain(places).filter(|secret| !secret.is_empty()).map(Secret::new).collect()
+    let sent: Vec<HeaderValue> = headers.values().filter(|value| value.is_sensitive()).cloned().collect();
+    let secret = body.as_ref().and_then(|body| body.secret);
+    let secrets = sent.iter().map(HeaderValue::as_bytes).chain(secret.map(|secret| secret.expose().as_bytes()));
+    let masker = Masker::new(secrets);
+    source.well(exchange(source, service, verb, target, headers, body, &masker).await?, &masker)
 }
 
 async fn exchange(
@@ -297,10 +273,10 @@ async fn exchange(
     verb: Method,
     (path, query): (&str, &str),
     headers: HeaderMap,
-    body: Option<Value>,
+    body: Option<Body<'_>>,
+    masker: &Masker<'_>,
 ) -> Result<Answer, Failed> {
-    let body = body.map(|body| Bytes::from(body.to_string()));
-    let answer = service.fetch(verb, path, query, headers, body).await;
+    let answer = service.fetch(verb, path, query, headers, body.map(|body| body.json), masker).await;
     answer.map_err(|cause| failed(format!("{source} can't be reached: {cause}")))
 }
 
@@ -313,16 +289,13 @@ fn json_headers() -> HeaderMap {
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, Failed> {
-    let mut value =
-        HeaderValue::from_str(text).map_err(|_| failed("a token has characters that no header can carry".into()))?;
-    value.set_sensitive(true);
-    Ok(value)
+    secret::header(text).map_err(|_| failed("a token has characters that no header can carry".into()))
 }
 
-async fn read(path: &PathBuf) -> Result<String, Failed> {
-    let text = tokio::fs::read_to_string(path).await;
+async fn read(path: &PathBuf) -> Result<Secret, Failed> {
+    let text = tokio::fs::read_to_string(path).await.map(Zeroizing::new);
     let text = text.map_err(|fault| failed(format!("{} can't be read: {fault}", path.display())))?;
-    Ok(text.trim().to_owned())
+    Ok(Secret::new(text.trim()))
 }
 
 fn find<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a str> {
@@ -334,18 +307,19 @@ fn parse_date(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }
 
-/// What IAM says of a refusal, in either of its two forms, as `: IAM.0001, text`.
-pub(super) fn reason(body: &[u8]) -> String {
+/// The reason that IAM gives for a refusal, in either of its two forms, as `: IAM.0001, text`. It is masked before it is cut.
+pub(super) fn reason(body: &[u8], masker: &Masker<'_>) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let parts = match body.get("error") {
         Some(error) => [error.get("code"), error.get("message")],
         None => [body.get("error_code"), body.get("error_msg")],
     };
     let text = parts.into_iter().flatten().map(|part| match part {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => masker.mask(text).into_owned(),
+        other => masker.mask(&other.to_string()).into_owned(),
     });
     let text = text.collect::<Vec<_>>().join(", ");
-    let text: String = text.chars().filter(|c| !c.is_control()).take(MOST_CAUSE).collect();
+    // A space for each: lines joined to one could make a secret whole again.
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_CAUSE).collect();
     if text.is_empty() { text } else { format!(": {text}") }
 }

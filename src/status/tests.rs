@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::pb::AttachOrDetachDomainInfo;
+use crate::{mask::Masker, pb::AttachOrDetachDomainInfo};
 
 fn domain(domain: &str, instance_ids: &[&str]) -> AttachOrDetachDomainInfo {
     AttachOrDetachDomainInfo {
@@ -18,7 +18,7 @@ fn names(domains: &[AttachOrDetachDomainInfo]) -> Names<'_> {
 
 fn refusal(status: u16, code: &str, message: &str) -> Refusal {
     let body = serde_json::json!({ "error_code": code, "error_msg": message }).to_string();
-    Refusal::read(status, Some("r1".into()), None, body.as_bytes())
+    Refusal::read(&Masker::default(), status, Some("r1".into()), None, body.as_bytes())
 }
 
 fn answered(refusal: Refusal, domains: &[AttachOrDetachDomainInfo]) -> (Status, ErrorDetails) {
@@ -74,9 +74,10 @@ fn a_code_in_no_table_still_reaches_the_caller() {
 
 #[test]
 fn without_a_code_the_status_is_the_reason() {
-    let (status, _) = answered(Refusal::read(502, None, None, b"<html>"), &[]);
+    let (status, _) = answered(Refusal::read(&Masker::default(), 502, None, None, b"<html>"), &[]);
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "HTTP_502"));
-    let (status, details) = answered(Refusal::read(401, None, None, br#"{"error":{"code":401,"message":"m"}}"#), &[]);
+    let (status, details) =
+        answered(Refusal::read(&Masker::default(), 401, None, None, br#"{"error":{"code":401,"message":"m"}}"#), &[]);
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "HTTP_401"));
     assert_eq!(details.error_info().unwrap().metadata["error_code"], "401");
 }
@@ -110,7 +111,8 @@ fn a_missing_instance_is_named_when_only_one_can_be_meant() {
 #[test]
 fn throttling_says_when_to_come_back() {
     let body = br#"{"error_code":"APIG.0308","error_msg":"throttled"}"#;
-    let (status, details) = answered(Refusal::read(429, None, Some(Duration::from_secs(3)), body), &[]);
+    let (status, details) =
+        answered(Refusal::read(&Masker::default(), 429, None, Some(Duration::from_secs(3)), body), &[]);
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(3)));
     assert_eq!(details.quota_failure().unwrap().violations.len(), 1);
@@ -146,7 +148,10 @@ fn what_is_there_already_and_what_is_not_allowed_are_named() {
 fn an_unknown_outcome_is_told_and_never_repeated_by_a_client_on_its_own() {
     for (error, code) in [
         (Error::ConnectionLost("reset".into()), Code::Unavailable),
-        (Error::Refused(Box::new(Refusal::read(502, None, Some(Duration::from_secs(1)), b""))), Code::Unavailable),
+        (
+            Error::Refused(Box::new(Refusal::read(&Masker::default(), 502, None, Some(Duration::from_secs(1)), b""))),
+            Code::Unavailable,
+        ),
         (Error::Refused(Box::new(refusal(500, "APIG.9999", "System error."))), Code::Internal),
         (Error::Garbled("bytes".into()), Code::Internal),
         (Error::Redirected { status: http::StatusCode::FOUND, request_id: None }, Code::Internal),
@@ -183,7 +188,8 @@ fn an_opaque_message_is_whole_or_absent() {
         let body = serde_json::json!({
             "error_code": "APIG.1005", "error_msg": "no", "encoded_authorization_message": "e".repeat(length),
         });
-        let (_, details) = answered(Refusal::read(403, None, None, body.to_string().as_bytes()), &[]);
+        let (_, details) =
+            answered(Refusal::read(&Masker::default(), 403, None, None, body.to_string().as_bytes()), &[]);
         details.error_info().unwrap().metadata.get("encoded_authorization_message").map(String::len)
     };
     assert_eq!(with(1_000), Some(1_000));
@@ -206,8 +212,13 @@ fn the_largest_answers_fit_a_clients_header_space() {
                 "error_msg": format!("parameterName:{0},parameterName:{0},{message}", "p".repeat(128)),
                 "encoded_authorization_message": "e".repeat(1_024),
             });
-            let refusal =
-                Refusal::read(status, Some("r".repeat(128)), Some(Duration::from_secs(9)), body.to_string().as_bytes());
+            let refusal = Refusal::read(
+                &Masker::default(),
+                status,
+                Some("r".repeat(128)),
+                Some(Duration::from_secs(9)),
+                body.to_string().as_bytes(),
+            );
             let long = "d".repeat(253);
             let (answer, details) = answered(refusal, &[domain(&long, &[])]);
             assert!(details.error_info().is_some());
@@ -248,7 +259,7 @@ proptest! {
     ) {
         let json = serde_json::json!({ "error_code": code, "error_msg": message }).to_string();
         let bytes = if structured { json.as_bytes() } else { &body };
-        let (answer, details) = answered(Refusal::read(status, None, None, bytes), &[]);
+        let (answer, details) = answered(Refusal::read(&Masker::default(), status, None, None, bytes), &[]);
         prop_assert_ne!(answer.code(), Code::Ok);
         prop_assert_ne!(answer.code(), Code::Unknown);
         prop_assert!(details.error_info().is_some());

@@ -10,7 +10,7 @@ mod raw;
 pub(crate) use self::{
     authority::{Authority, Mount, Pair},
     caller::{Caller, Failed, documented, domain, failed, on_certificate},
-    cloud::{Cloud, Reply, head},
+    cloud::{Cloud, Reply, Seen, head},
     gateway::{Gateway, Plan},
     program::{Program, command},
     raw::{ATTACH, OpenCall, SilentCall, Wire, frame, greet, in_progress, send_bytes},

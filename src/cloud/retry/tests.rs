@@ -1,11 +1,11 @@
 use std::{cell::RefCell, sync::Mutex};
 
 use super::*;
-use crate::{cloud::RateLimited, credentials::Missing};
+use crate::{cloud::RateLimited, credentials::Missing, mask::Masker};
 
 fn refused(status: u16, body: &str, retry_after: Option<u64>) -> Error {
     let retry_after = retry_after.map(Duration::from_secs);
-    Error::Refused(Box::new(Refusal::read(status, None, retry_after, body.as_bytes())))
+    Error::Refused(Box::new(Refusal::read(&Masker::default(), status, None, retry_after, body.as_bytes())))
 }
 
 fn coded(status: u16, code: &str) -> Error {

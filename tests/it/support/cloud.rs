@@ -27,6 +27,20 @@ pub(crate) enum Reply {
     ThenFlood(Vec<u8>, usize),
     /// These bytes, and then nothing.
     ThenHang(Vec<u8>),
+    /// Bytes made from the request; the connection stays.
+    Made(Made),
+}
+
+/// Makes an answer from a request.
+#[derive(Clone)]
+pub(crate) struct Made(Arc<Make>);
+
+type Make = dyn Fn(&Seen) -> Vec<u8> + Send + Sync;
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Made(_)")
+    }
 }
 
 impl Reply {
@@ -56,6 +70,21 @@ impl Reply {
     /// No answer at all.
     pub(crate) fn hang() -> Self {
         Self::ThenHang(Vec::new())
+    }
+
+    /// An answer that depends on the request.
+    pub(crate) fn made(make: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::Made(Made(Arc::new(make)))
+    }
+
+    /// One answer to requests that have this in their line, another to all others.
+    pub(crate) fn either(part: &'static str, to_these: &Self, to_others: &Self) -> Self {
+        let (to_these, to_others) = (to_these.clone(), to_others.clone());
+        Self::made(move |seen| match if seen.line.contains(part) { &to_these } else { &to_others } {
+            Self::Bytes(answer) => answer.clone(),
+            Self::Made(Made(make)) => make(seen),
+            other => unreachable!("{other:?} is more than bytes"),
+        })
     }
 
     /// The end of the connection in place of an answer.
@@ -193,12 +222,17 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
     while let Some(request) = read_request(&mut stream, &mut bytes).await {
         let number = {
             let mut seen = state.seen.lock().unwrap();
-            seen.push(request);
+            seen.push(request.clone());
             seen.len()
         };
         let reply = state.script.get(number - 1).or(state.script.last()).cloned().expect("the script has a reply");
         state.counts.send_modify(|counts| counts.requests += 1);
         match reply {
+            Reply::Made(Made(make)) => {
+                if stream.write_all(&make(&request)).await.is_err() {
+                    break;
+                }
+            }
             Reply::Bytes(answer) => {
                 if stream.write_all(&answer).await.is_err() {
                     break;
