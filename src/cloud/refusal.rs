@@ -206,7 +206,7 @@ impl Body {
 
     /// Code and message of one object. One of the two is enough, so that a body cut down to a code keeps it.
     fn pair(object: &Map<String, Value>, status: u16, masker: &Masker<'_>) -> Option<(Option<String>, Option<String>)> {
-        // A documented code is no secret, whatever a token may be called.
+        // A documented code is no secret, even if a short token is spelled like it.
         let known =
             |value: &Value| value.as_str().filter(|code| catalogue::find(code, status).is_some()).map(str::to_owned);
         Self::PAIRS.iter().find_map(|(code, message)| {

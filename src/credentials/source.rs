@@ -251,7 +251,7 @@ impl IdToken {
     }
 }
 
-/// Asks, and takes success alone. The texts of a failure show nothing of what was sent.
+/// Asks, and takes success alone. The texts of a failure show no secret of the request.
 async fn ask(
     source: &Source,
     service: &Upstream,
