@@ -92,17 +92,14 @@ impl Shared {
     }
 
     fn new(metrics: Arc<Metrics>, audit: Option<Audit>, settings: &Settings) -> Self {
-        let limits = admission::Limits {
-            concurrency: settings.max_concurrency,
-            memory: settings.max_buffered_bytes,
-            message: settings.max_message_size,
-        };
+        let limits =
+            admission::Limits::new(settings.max_concurrency, settings.max_buffered_bytes, settings.max_message_size);
         Self {
             metrics,
             audit,
             admission: Arc::new(Admission::new(limits)),
             connections: Arc::new(Semaphore::new(settings.max_connections)),
-            max_message_size: settings.max_message_size,
+            max_message_size: limits.message,
             timeout: settings.timeout,
             ready: CancellationToken::new(),
             draining: CancellationToken::new(),
