@@ -1,5 +1,5 @@
 //! Turns `proto/` and `data/` into code: messages and services, the descriptors for reflection, one REST binding
-//! for each method, the fields whose entries are counted, and the error catalogue. It needs nothing but cargo.
+//! for each method, the table of repeated fields, and the error catalogue. It needs nothing but cargo.
 
 #[path = "build/binding.rs"]
 mod binding;

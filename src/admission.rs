@@ -41,6 +41,9 @@ const STARTED_PER_RUNNING: usize = 16;
 /// Streams without an end (health's `Watch`, reflection) in the whole process.
 const MAX_STREAMS: usize = 256;
 
+/// At least the memory of a stream: together they hold no more than a quarter of all memory.
+const STREAM_COST: usize = 32 * 1024;
+
 /// Of those, on one connection.
 const MAX_STREAMS_PER_CONNECTION: usize = 8;
 
@@ -59,6 +62,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// The limits, with one on messages that leaves room for the largest among the unfinished: a message that can never
+    /// fit has to be refused for good, since a repeat would not help.
+    pub(crate) fn new(concurrency: usize, memory: usize, message: usize) -> Self {
+        Self { concurrency, memory, message: message.min((memory / 2).saturating_sub(2 * CALL_COST)) }
+    }
+
     /// The part of the memory that unfinished requests may hold together.
     const fn unfinished(self) -> usize {
         self.memory / 2
@@ -67,6 +76,10 @@ impl Limits {
     /// The part of it that one connection may hold.
     fn connection(self) -> usize {
         (self.unfinished() / 4).max(self.message.saturating_add(CONNECTION_ALLOWANCE))
+    }
+
+    fn streams(self) -> usize {
+        (self.memory / 4 / STREAM_COST).clamp(1, MAX_STREAMS)
     }
 
     const fn started(self) -> usize {

@@ -4,8 +4,8 @@
 //! # The life of a call
 //!
 //! 1. [`server`] accepts the connection, in one of its workers, and speaks HTTP/2 over TLS (`tls`) or not; who calls is
-//!    a `peer`. `server::inbound` gives the call its request id, its deadline and its place under the limit, and answers
-//!    for whatever breaks underneath.
+//!    a `peer`. `server::inbound` gives the call its request id, its deadline and its permit (`admission`), reads its
+//!    message, and answers for every failure underneath.
 //! 2. `service` validates the message (`validate`), asks `policy` whether the peer may, and hands it to `cloud`.
 //! 3. `cloud` makes verb, path and JSON of it (`cloud::rest`, bound from the .proto at build time), asks `credentials`
 //!    for the authorization, and has `http` exchange it with the upstream.

@@ -101,17 +101,14 @@ impl Shared {
     }
 
     fn new(metrics: Arc<Metrics>, audit: Option<Audit>, settings: &Settings) -> Self {
-        let limits = admission::Limits {
-            concurrency: settings.max_concurrency,
-            memory: settings.max_buffered_bytes,
-            message: settings.max_message_size,
-        };
+        let limits =
+            admission::Limits::new(settings.max_concurrency, settings.max_buffered_bytes, settings.max_message_size);
         Self {
             audit,
             admission: Arc::new(Admission::new(limits)),
             connections: Semaphore::new(settings.max_connections),
             greeting: Arc::new(greeting(&metrics)),
-            max_message_size: settings.max_message_size,
+            max_message_size: limits.message,
             timeout: settings.timeout,
             ready: CancellationToken::new(),
             draining: CancellationToken::new(),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Admission, Bound, CALL_COST, Connection, MAX_STREAMS, MAX_STREAMS_PER_CONNECTION, Rejected, Scope, Unfinished,
+    Admission, Bound, CALL_COST, Connection, MAX_STREAMS_PER_CONNECTION, Rejected, Scope, Unfinished,
     sync::{Arc, AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -81,17 +81,18 @@ impl Permit {
         if !connection.streams.take(1, MAX_STREAMS_PER_CONNECTION) {
             return too_many(MAX_STREAMS_PER_CONNECTION, Scope::Connection);
         }
-        let share = self.share_of(MAX_STREAMS);
+        let limit = connection.admission.limits.streams();
+        let share = self.share_of(limit);
         let caller = &connection.caller;
         if !caller.streams.take(1, share) {
             connection.streams.give(1);
-            let scope = if share < MAX_STREAMS { Scope::Caller } else { Scope::Process };
+            let scope = if share < limit { Scope::Caller } else { Scope::Process };
             return too_many(share, scope);
         }
-        if !connection.admission.streams.take(1, MAX_STREAMS) {
+        if !connection.admission.streams.take(1, limit) {
             caller.streams.give(1);
             connection.streams.give(1);
-            return too_many(MAX_STREAMS, Scope::Process);
+            return too_many(limit, Scope::Process);
         }
         self.is_stream = true;
         Ok(())

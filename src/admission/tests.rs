@@ -235,7 +235,8 @@ fn past_its_share_of_the_unfinished_a_caller_makes_room_for_itself() {
 
 #[test]
 fn streams_have_a_limit_on_each_connection_and_in_all() {
-    let admission = admission(1, calls(1000));
+    assert_eq!(admission(1, 4 * STREAM_COST).limits.streams(), 1);
+    let admission = admission(1, 4 * STREAM_COST * MAX_STREAMS);
     let mut streams = Vec::new();
     for _ in 0..MAX_STREAMS / MAX_STREAMS_PER_CONNECTION {
         let peer = connection(&admission, 1);

@@ -64,6 +64,10 @@ impl Unfinished<'_> {
     ///
     /// [`Rejected`]: nothing was charged, and the call has to end.
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Rejected> {
+        if bytes == 0 {
+            // A peer may send byte by byte, and few bytes need new memory. `watch` tells of an eviction.
+            return Ok(());
+        }
         let permit = self.permit;
         let admission = permit.admission();
         let mut evicted = Wakers::default();

@@ -167,3 +167,15 @@ async fn half_sent_messages_shed_no_call_that_is_complete() {
     in_progress(&gateway, 0).await;
     assert_eq!(cloud.seen().len(), 20);
 }
+
+#[tokio::test]
+async fn a_message_that_can_never_fit_is_refused_for_good() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).with("max-buffered-bytes", "64KiB").start().await;
+    let mut wire = Wire::connect(&gateway).await;
+    let failure = wire.call(ATTACH, &[], frame(0, &vec![0; 16 * 1024 + 1])).await.answer().await;
+    assert_eq!(failure.verdict(), (Code::ResourceExhausted, "INVALID_REQUEST"));
+    assert_eq!(failure.fact("max_message_size"), Some("16384"));
+    assert!(failure.details.retry_info().is_none());
+    assert_eq!(cloud.connections(), 0);
+}

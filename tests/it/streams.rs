@@ -39,7 +39,7 @@ async fn large_messages_are_refused_by_their_length() {
 #[tokio::test]
 async fn half_a_message_ends_when_it_makes_no_progress() {
     let gateway = idle().await;
-    let mut calls = Vec::new();
+    let (mut calls, mut wires) = (Vec::new(), Vec::new());
     for path in all().chain([ATTACH]) {
         let mut wire = Wire::connect(&gateway).await;
         for _ in 0..6 {
@@ -47,9 +47,9 @@ async fn half_a_message_ends_when_it_makes_no_progress() {
             call.send(frame(0, &[0; 4_000])[..2_000].to_vec());
             calls.push((path, call));
         }
-        // It stays open: the connection is as good as ever.
         calls.push((path, wire.open(path, &[]).await));
-        std::mem::forget(wire);
+        // The connections stay open until all calls have ended.
+        wires.push(wire);
     }
     for (at, (path, call)) in calls.into_iter().enumerate() {
         if at % 7 == 6 && REFLECTION.contains(&path) {
