@@ -50,7 +50,17 @@ chaos:
 interop:
     interop/run
 
-# Attacks, drains and overload for longer than a test may take; h2spec needs Go.
+# Attacks, stuck sinks, drains and overload for longer than a test may take; h2spec needs Go.
 siege:
-    cargo test --locked --release --test siege -- --seconds 30 --rounds 50
+    cargo test --locked --release --test siege -- --seconds 30 --cell 2 --rounds 50 --calls 20000
     tests/siege/h2spec
+
+# The same with half a minute for each cell of the table: an hour.
+siege-long:
+    cargo test --locked --release --test siege -- --seconds 30 --cell 30 --rounds 50 --calls 20000
+
+# Each fuzz target for ten minutes. Needs cargo-fuzz; in safe Rust, sanitizers find no more than panics do.
+fuzz:
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none answer -- -max_total_time=600
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none request -- -max_total_time=600 -max_len=65536
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none config -- -max_total_time=600

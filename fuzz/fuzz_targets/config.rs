@@ -4,4 +4,6 @@
 #[path = "../config.rs"]
 mod config;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(config::check(input)));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = config::check(input);
+});
