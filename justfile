@@ -78,9 +78,15 @@ chaos calls="200000":
     cargo test --locked --profile ci --test chaos -- --calls {{ calls }} --seed {{ seed }} >target/chaos.log 2>&1 || { cat target/chaos.log; exit 1; }
     tail -n 1 target/chaos.log
 
-# Attacks, drains and overload, for longer than a test may take.
-siege seconds="3" rounds="5":
-    cargo test --locked --profile ci --test siege -- --seconds {{ seconds }} --rounds {{ rounds }}
+# Attacks, stuck sinks, drains and overload, for longer than a test may take.
+siege seconds="3" cell="0.5" rounds="5":
+    cargo test --locked --profile ci --test siege -- --seconds {{ seconds }} --cell {{ cell }} --rounds {{ rounds }} --calls 20000
+
+# Each fuzz target for ten minutes. Needs cargo-fuzz; in safe Rust, sanitizers find no more than panics do.
+fuzz:
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none answer -- -max_total_time=600
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none request -- -max_total_time=600 -max_len=65536
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none config -- -max_total_time=600
 
 # The HTTP/2 conformance cases. Needs Go.
 h2spec: program

@@ -5,6 +5,7 @@ use apig_grpc_gateway::{
     pure,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tonic_types::StatusExt as _;
 
 /// Reads an answer out of bytes: two of status, one of which headers, one line for each header, and the body.
 fn read(input: &[u8]) -> Option<(StatusCode, HeaderMap, &[u8])> {
@@ -52,9 +53,25 @@ pub(crate) fn check_answer(status: StatusCode, headers: HeaderMap, body: &[u8]) 
     assert_ne!(answer.code(), tonic::Code::Unknown);
     assert!(answer.message().len() <= 1_024, "{}", answer.message().len());
     assert!(!answer.details().is_empty());
+    check_reason(&answer);
     let (parts, ()) = answer.into_http::<()>().into_parts();
     let space: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
     assert!(space < 8_000, "{space}");
     let message = parts.headers.get("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default();
     assert!(message.iter().all(|byte| (b' '..=b'~').contains(byte)), "grpc-message is percent-encoded");
+}
+
+/// Reasons that the gateway may give by itself for an answer of the cloud. All others are the cloud's own codes.
+const OWN_REASONS: [&str; 2] = ["UPSTREAM_PROTOCOL_ERROR", "UPSTREAM_REDIRECT"];
+
+fn check_reason(answer: &tonic::Status) {
+    let details = answer.get_error_details();
+    let info = details.error_info().expect("every error has an ErrorInfo");
+    let is_reason = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    assert!((1..=63).contains(&info.reason.len()) && info.reason.bytes().all(is_reason), "{}", info.reason);
+    match info.domain.as_str() {
+        "apig.huaweicloud.com" => {}
+        "apig-grpc-gateway" => assert!(OWN_REASONS.contains(&info.reason.as_str()), "{}", info.reason),
+        other => panic!("the domain {other}"),
+    }
 }

@@ -8,12 +8,7 @@ use proptest::prelude::*;
 
 #[test]
 fn the_corpus_holds() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/answer");
-    let mut files = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        answer::check(&std::fs::read(entry.unwrap().path()).unwrap());
-        files += 1;
-    }
+    let files = super::support::corpus("answer", answer::check);
     assert!(files >= 18, "{files}");
 }
 

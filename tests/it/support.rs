@@ -25,3 +25,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
 }
+
+/// Checks each file of a fuzz target's corpus; says how many there are.
+pub(crate) fn corpus(target: &str, check: impl Fn(&[u8])) -> usize {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for file in &files {
+        check(&std::fs::read(file).unwrap());
+    }
+    files.len()
+}

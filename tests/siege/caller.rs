@@ -8,9 +8,10 @@ use bytes::Bytes;
 use h2::{Ping, Reason, client::SendRequest};
 use http::{HeaderMap, Request};
 use prost::Message as _;
-use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
+
+use crate::transport::Dialer;
 
 /// Longer than any call takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -30,6 +31,17 @@ pub(crate) enum Fate {
     Lost(String),
 }
 
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Refused(status) => write!(f, "{:?}: {}", status.code(), status.message()),
+            Self::NotTaken(fault) => write!(f, "not taken: {fault}"),
+            Self::Lost(fault) => write!(f, "lost: {fault}"),
+        }
+    }
+}
+
 /// A connection to the gateway.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -41,14 +53,13 @@ pub(crate) struct Line {
 impl Line {
     /// Connects, and waits until the gateway answers.
     pub(crate) async fn to(address: SocketAddr) -> Result<Self, String> {
+        Self::over(&Dialer::plain(address)).await
+    }
+
+    /// The same over another transport.
+    pub(crate) async fn over(dialer: &Dialer) -> Result<Self, String> {
         let opened = async {
-            let stream = TcpStream::connect(address).await?;
-            if stream.local_addr()? == stream.peer_addr()? {
-                // On loopback a socket can meet itself at a port that nobody listens on.
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            stream.set_nodelay(true)?;
-            let (send, mut connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+            let (send, mut connection) = h2::client::handshake(dialer.dial().await?).await.map_err(io::Error::other)?;
             let mut ping = connection.ping_pong().expect("nobody else has taken it");
             let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
             // A connection that the gateway has not greeted is none, as gRPC's own clients have it.

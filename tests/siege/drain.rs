@@ -132,7 +132,7 @@ async fn newcomer(gateway: &Gateway) -> Vec<String> {
         }
     }
     for (page, expected) in [("/readyz", 503), ("/livez", 200)] {
-        let status = gateway.page(page).map(|(status, _)| status);
+        let status = gateway.page(page).await.map(|(status, _)| status);
         if status != Some(expected) {
             faults.push(format!("{page}: {status:?}"));
         }

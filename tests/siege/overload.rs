@@ -14,16 +14,19 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     LENIENCE,
-    caller::{Fate, Line, attach_message},
+    attack::MEMORY_MIB,
+    caller::{Fate, Line, attach_message, framed},
     gateway::Gateway,
     on_a_thread,
     report::{Check, millis, percentile, spread},
     upstream::Upstream,
-    wire::{Answers, Frames},
+    wire::{Answers, DATA, Frames},
 };
 
 pub(crate) const NAME: &str = "overload: ten callers for each place";
 pub(crate) const LATE: &str = "overload: messages that come long after their heads";
+
+pub(crate) const TRAILERS: &str = "overload: calls that end with trailers";
 
 const PLACES: usize = 16;
 const CALLERS: usize = PLACES * 10;
@@ -68,7 +71,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check.none("health probes failed", &faults);
     check.figure(format!("{} health probes, p50/p99 {}", health.len(), spread(&health)));
     let memory = gateway.peak_memory();
-    check.require(memory < 256, || format!("{memory} MiB of memory"));
+    check.hold_memory(memory, MEMORY_MIB);
     check.figure(format!("{memory} MiB at most"));
     let calls = gateway.settles("apig_gateway_calls_in_progress", 0, Duration::from_secs(2)).await;
     check.require(calls == Some(0), || format!("{calls:?} calls in progress after the last"));
@@ -86,6 +89,32 @@ pub(crate) async fn check_late(upstream: &Upstream) -> Check {
         Ok(calls) => check.figure(format!("{calls} calls on one connection")),
         Err(fault) => check.require(false, || fault.to_string()),
     }
+    check.none("panics", &gateway.panics());
+    check
+}
+
+/// Calls that end with trailers in place of a last frame take a place like all others.
+pub(crate) async fn check_trailers(upstream: &Upstream) -> Check {
+    const CALLS: u32 = 200;
+    let mut check = Check::of(TRAILERS);
+    upstream.takes(20, 20);
+    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PLACES.to_string()]).await;
+    let _ = upstream.peak();
+    let calls = async {
+        let mut stream = TcpStream::connect(gateway.address).await?;
+        let call = |frames: Frames, call: u32| {
+            let message = framed(&attach_message(&format!("trailers-{call}")));
+            frames.head(call * 2 + 1, &[]).add(DATA, 0, call * 2 + 1, &message).trailers(call * 2 + 1)
+        };
+        stream.write_all(&(0..CALLS).fold(Frames::greeting(&[]), call).0).await?;
+        Answers::default().wait_for_ends(&mut stream, CALLS as usize).await
+    };
+    if let Err(fault) = soon("calls are not answered", calls).await {
+        check.require(false, || fault.to_string());
+    }
+    let peak = upstream.peak();
+    check.figure(format!("{CALLS} calls, {peak} at once at the cloud"));
+    check.require((1..=PLACES as u64).contains(&peak), || format!("{peak} calls at once at the cloud"));
     check.none("panics", &gateway.panics());
     check
 }

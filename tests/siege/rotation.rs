@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpStream, time::sleep};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::sleep};
 use tokio_rustls::{
     TlsConnector,
     rustls::{
@@ -25,6 +25,7 @@ use crate::{
     gateway::Gateway,
     report::{Check, millis, spread},
     upstream::Upstream,
+    wire::Frames,
 };
 
 pub(crate) const NAME: &str = "rotation: certificates swapped under load, broken files in between";
@@ -109,7 +110,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check.figure(format!("{rotations} rotations, {certificates} certificates seen"));
     check.figure(format!("{} handshakes, p50/p99 {}", handshakes.len(), spread(&handshakes)));
     check.figure(format!("a new one is served after {}", spread(&after)));
-    let failed = gateway.metric("apig_gateway_tls_handshakes_failed_total");
+    let failed = gateway.metric("apig_gateway_tls_handshakes_failed_total").await;
     check.require(failed == Some(0), || format!("the gateway counts {failed:?} handshakes that failed"));
     check.none("panics", &gateway.panics());
     check
@@ -137,7 +138,9 @@ async fn shake(gateway: SocketAddr, connector: TlsConnector, seen: Arc<Seen>) {
         let began = Instant::now();
         let shaken = async {
             let mut stream = connector.connect(name.clone(), TcpStream::connect(gateway).await?).await?;
-            // In TLS 1.3 the server looks at our certificate last: its first bytes say that it liked it.
+            // In TLS 1.3 the server looks at our certificate last: its first bytes say that it liked it. They come after our
+            // greeting.
+            stream.write_all(&Frames::greeting(&[]).0).await?;
             tokio::io::AsyncReadExt::read_u8(&mut stream).await?;
             Ok::<_, std::io::Error>(stream.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec()))
         };

@@ -24,6 +24,9 @@ struct State {
     least: AtomicU64,
     more: AtomicU64,
     requests: AtomicU64,
+    /// Requests that are being answered, and the most at once.
+    at_once: AtomicU64,
+    peak: AtomicU64,
     /// Ids of our own callers' requests; attackers send none.
     reached: Mutex<HashSet<String>>,
 }
@@ -61,6 +64,11 @@ impl Upstream {
         self.state.reached.lock().expect("nobody panics with it").contains(id)
     }
 
+    /// The most requests at once since this was last asked.
+    pub(crate) fn peak(&self) -> u64 {
+        self.state.peak.swap(0, Ordering::Relaxed)
+    }
+
     /// How many requests have come.
     pub(crate) fn requests(&self) -> u64 {
         self.state.requests.load(Ordering::Relaxed)
@@ -85,9 +93,12 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
         let more = state.more.load(Ordering::Relaxed);
         // 37 walks through every time there is without a pattern that callers could fall in step with.
         let time = state.least.load(Ordering::Relaxed) + number.wrapping_mul(37) % (more + 1);
+        let at_once = state.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+        state.peak.fetch_max(at_once, Ordering::Relaxed);
         if time > 0 {
             tokio::time::sleep(Duration::from_millis(time)).await;
         }
+        state.at_once.fetch_sub(1, Ordering::Relaxed);
         if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
             return;
         }

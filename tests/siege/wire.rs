@@ -1,5 +1,7 @@
 //! HTTP/2 as bytes, for what no library would send.
 
+pub(crate) mod peer;
+
 use std::io::Error;
 
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
@@ -14,6 +16,7 @@ pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
@@ -56,6 +59,18 @@ impl Frames {
     /// The head of a call of another method.
     pub(crate) fn head_of(self, stream: u32, path: &str) -> Self {
         self.add(HEADERS, END_HEADERS, stream, &head_block(path, &[]))
+    }
+
+    /// The head of a call with more than the usual fields.
+    pub(crate) fn head_with(self, stream: u32, path: &str, more: &[(&str, &str)]) -> Self {
+        self.add(HEADERS, END_HEADERS, stream, &head_block(path, more))
+    }
+
+    /// Trailers, which end the call's request.
+    pub(crate) fn trailers(self, stream: u32) -> Self {
+        let mut block = Vec::new();
+        literal(&mut block, "x-trailer", "siege");
+        self.add(HEADERS, END_HEADERS | END_STREAM, stream, &block)
     }
 
     /// A message, and the end of the call's request.
@@ -112,19 +127,34 @@ impl Answers {
     }
 
     fn count(&mut self) {
-        let mut at = 0;
-        while let Some(head) = self.bytes.get(at..at + 9) {
-            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-            if self.bytes.len() < at + 9 + length {
-                break;
-            }
-            self.counts[usize::from(head[3] % 16)] += 1;
+        take_frames(&mut self.bytes, |frame| {
+            self.counts[usize::from(frame.kind % 16)] += 1;
             // The last headers of a call end its stream.
-            self.ended += usize::from(head[3] == HEADERS && head[4] & 1 == 1);
-            at += 9 + length;
-        }
-        self.bytes.drain(..at);
+            self.ended += usize::from(frame.kind == HEADERS && frame.flags & END_STREAM != 0);
+        });
     }
+}
+
+/// A frame as it came.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Takes all whole frames from the front.
+pub(crate) fn take_frames(bytes: &mut Vec<u8>, mut each: impl FnMut(Frame<'_>)) {
+    let mut at = 0;
+    while let Some(head) = bytes.get(at..at + 9) {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let Some(payload) = bytes.get(at + 9..at + 9 + length) else { break };
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        each(Frame { kind: head[3], flags: head[4], stream, payload });
+        at += 9 + length;
+    }
+    bytes.drain(..at);
 }
 
 /// The header fields of a call, HPACK without tables or Huffman.

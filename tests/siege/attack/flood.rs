@@ -98,8 +98,7 @@ pub(super) fn all() -> Vec<Attack> {
         ("windows of many stuck answers resized", Flood::of(64, |_| repeat(32, resize)).after(stuck_answers)),
         ("whole calls, answers unread", Flood::of(32, |batch| each_stream(32, batch, Frames::call)).unread().from(3)),
     ];
-    let attack = |(name, flood)| Attack { name, flags: &[], run: Box::new(|target| Box::pin(run(target, flood))) };
-    floods.into_iter().map(attack).collect()
+    floods.into_iter().map(|(name, flood)| Attack::plain(name, &[], |target| run(target, flood))).collect()
 }
 
 /// Something on each of the next streams.

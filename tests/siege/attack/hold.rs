@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use super::{Attack, Attackers, Done, Target};
+use super::{Attack, Done, Target};
 use crate::{
     caller::{Fate, Line},
     wire::{Answers, Frames, INITIAL_WINDOW_SIZE, PING, RST_STREAM},
@@ -20,23 +20,21 @@ use crate::{
 /// Under the gateway's limits on calls in progress (1,024) and on streams of a connection (256).
 const STREAMS: u32 = 240;
 
-fn attack<F>(name: &'static str, flags: &'static [&'static str], run: fn(Target) -> F) -> Attack
-where
-    F: Future<Output = Done> + Send + 'static,
-{
-    Attack { name, flags, run: Box::new(move |target| Box::pin(run(target)) as Attackers) }
-}
-
 pub(super) fn all() -> Vec<Attack> {
-    vec![
-        attack("peers that greet slowly or never", &["--handshake-timeout", "300ms"], greet_slowly),
-        attack("idle connections up to the cap", &["--max-connections", "200"], idle_to_the_cap),
-        attack("calls whose message never comes", &[], |target| unsent(target, 3)),
-        attack("calls whose message never comes, more than there are places", &[], |target| unsent(target, 10)),
-        attack("calls whose message never comes, with a deadline", &[], unsent_with_a_deadline),
-        attack("large messages that lack a byte", &[], almost),
-        attack("answers that find no window", &[], no_window),
-    ]
+    let mut all = vec![
+        Attack::plain("peers that greet slowly or never", &["--handshake-timeout", "300ms"], greet_slowly),
+        Attack::plain("idle connections up to the cap", &["--max-connections", "200"], idle_to_the_cap),
+        Attack::plain("calls whose message never comes", &[], |target| unsent(target, 3)),
+        Attack::plain("calls whose message never comes, more than there are places", &[], |target| unsent(target, 10)),
+        Attack::plain("calls whose message never comes, with a deadline", &[], unsent_with_a_deadline),
+        Attack::plain("answers that find no window", &[], no_window),
+    ];
+    // 16 fill the memory for requests if all are kept, and 60 are far more.
+    for messages in [16, 60] {
+        let name = format!("{messages} large messages that lack a byte");
+        all.push(Attack::plain(name, &[], move |target| almost(target, messages)));
+    }
+    all
 }
 
 async fn open(target: Target, greeting: &[u8]) -> Result<TcpStream, Error> {
@@ -201,14 +199,13 @@ async fn unsent_with_a_deadline(target: Target) -> Done {
     done
 }
 
-/// Large messages but for their last byte, almost as much as the gateway holds for all.
-async fn almost(target: Target) -> Done {
-    const CONNECTIONS: usize = 3;
-    const MESSAGES: usize = 5;
+/// Large messages but for their last byte. The gateway may give them up, and has to when it needs their memory.
+async fn almost(target: Target, messages: usize) -> Done {
+    const A_CONNECTION: usize = 4;
     const LENGTH: usize = 4 * 1024 * 1024 - 64;
     let mut done = Done::default();
     let mut sent = 0;
-    for _ in 0..CONNECTIONS {
+    for _ in 0..messages / A_CONNECTION {
         let line = match Line::to(target.address).await {
             Ok(line) => line,
             Err(fault) => {
@@ -216,7 +213,7 @@ async fn almost(target: Target) -> Done {
                 continue;
             }
         };
-        for _ in 0..MESSAGES {
+        for _ in 0..A_CONNECTION {
             match line.attach_almost(LENGTH).await {
                 Ok(held) => {
                     sent += 1;
