@@ -14,7 +14,7 @@ use crate::{
     http::Answer,
     mask::Masker,
     pb::AttachDomainsRequest,
-    status,
+    server, status,
     validate::{Rules, Validate as _},
 };
 
@@ -34,6 +34,15 @@ pub fn request(message: &[u8]) -> Result<(String, Bytes), Status> {
     let form =
         cloud::form(&request, place).map_err(|_| Status::internal("validation let an unsafe segment through"))?;
     Ok((form.path, form.body.unwrap_or_default()))
+}
+
+/// The same for the body of a call: read as the server reads it, counted, and then as [`request`].
+///
+/// # Errors
+///
+/// The status for a body or a message that can't be read, is too large, has too many entries, or breaks a rule.
+pub fn request_body(body: &[u8], is_gzip: bool) -> Result<(String, Bytes), Status> {
+    request(&server::read_message(METHOD, Bytes::copy_from_slice(body), is_gzip)?)
 }
 
 /// Signs requests with a key pair that is nobody's: path, body and date to the headers that go with them.

@@ -21,6 +21,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
 
 pub(crate) use self::connection::Limits;
+pub(crate) use self::inbound::read_message;
 pub use self::listener::Address;
 pub(crate) use self::listener::{Access, Owner};
 use self::{eviction::Evictable, inbound::Inbound, listener::Socket, worker::Worker};

@@ -6,7 +6,7 @@ mod tests;
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, Request, Response, request::Parts};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use super::{
     stream::{self, Failure, MAX_AHEAD, MAX_MESSAGE},
 };
 use crate::{
-    admission::{CALL_COST, Class, Connection, Permit},
+    admission::{self, Admission, CALL_COST, Class, Connection, Permit},
     call::{Call, Progress},
     cloud::METHODS,
     pb::{certificate_service_server::CertificateServiceServer, entries},
@@ -320,6 +320,24 @@ fn admit_message(method: &str, body: &RequestBody, permit: &Permit) -> Result<()
     // The message and the frame that it is read from; later its JSON in place of the frame.
     let weight = 2 * body.message().remaining() + ENTRY_COST * entries;
     permit.settle(weight).and_then(|()| permit.run()).map_err(status::rejected)
+}
+
+/// The message in a body that is all there, read and counted as that of a call with the default limits. For fuzzing.
+///
+/// # Errors
+///
+/// The status that the call gets.
+pub(crate) fn read_message(method: &'static str, body: Bytes, is_gzip: bool) -> Result<Vec<u8>, Status> {
+    const MESSAGE: usize = 4 * 1024 * 1024;
+    let limits = admission::Limits { concurrency: 1, memory: 8 * MESSAGE, message: MESSAGE };
+    let connection = Arc::new(Admission::new(limits)).connect(&Peer { identity: Identity::Nobody, address: None });
+    let permit = connection.admit(Class::Call, 0, std::time::Instant::now()).map_err(status::rejected)?;
+    let read = request_body::read(http_body_util::Full::new(body), is_gzip, MESSAGE, &permit).now_or_never();
+    let body = read.expect("a body that is there is read at once").map_err(|error| error.status())?;
+    admit_message(method, &body, &permit)?;
+    let mut message = vec![0; body.message().remaining()];
+    body.message().copy_to_slice(&mut message);
+    Ok(message)
 }
 
 /// Gives the error that tonic makes of bytes that are no message the code and the details that ours have.
