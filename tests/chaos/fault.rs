@@ -187,6 +187,11 @@ impl Fault {
         matches!(self, Self::Stall { .. } | Self::Refused(_, Body::Stalled))
     }
 
+    /// Whether the body of the answer comes in pieces after its head.
+    pub(crate) fn trickles(&self) -> bool {
+        matches!(self, Self::Refused(_, Body::Slow(_)))
+    }
+
     /// Whether the contract allows to send the request again.
     pub(crate) fn is_repeatable(&self) -> bool {
         match self {

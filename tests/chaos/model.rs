@@ -191,12 +191,15 @@ impl Case<'_> {
     pub(crate) fn allowed(&self) -> Vec<Verdict> {
         let mut allowed = Vec::new();
         let last = self.attempts.last();
-        if let Some(last) = last.filter(|last| last.answered.is_some()) {
-            allowed.extend(last.fault.verdicts());
-            // A body that comes shortly before the deadline may not have been waited for.
+        if let Some(last) = last.filter(|last| last.answered.is_some() || last.fault.trickles()) {
+            // A body that comes shortly before the deadline is not waited for; one in pieces may have been on its way then.
             let margin = Duration::from_millis(100) + self.rules.allowance;
-            if last.answered.is_some_and(|answered| answered + margin > self.record.began + self.deadline()) {
+            let complete = last.answered.unwrap_or(self.record.ended);
+            if complete + margin > self.record.began + self.deadline() {
                 allowed.extend(last.fault.verdict_by_status());
+            }
+            if last.answered.is_some() {
+                allowed.extend(last.fault.verdicts());
             }
             if self.has(Hazard::OwnToken) && last.fault.blames_token() {
                 for verdict in allowed.iter_mut().filter(|verdict| verdict.code == Code::Unauthenticated) {

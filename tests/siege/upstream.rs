@@ -96,12 +96,23 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
         let at_once = state.at_once.fetch_add(1, Ordering::Relaxed) + 1;
         state.peak.fetch_max(at_once, Ordering::Relaxed);
         if time > 0 {
-            tokio::time::sleep(Duration::from_millis(time)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(time)) => {}
+                () = closed(&stream) => {}
+            }
         }
         state.at_once.fetch_sub(1, Ordering::Relaxed);
         if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
             return;
         }
+    }
+}
+
+/// Waits until the gateway has closed the connection. Gateways of earlier checks must not count in later ones.
+async fn closed(stream: &TcpStream) {
+    if matches!(stream.peek(&mut [0]).await, Ok(1)) {
+        // Another request came ahead of the answer.
+        std::future::pending::<()>().await;
     }
 }
 
