@@ -1,118 +1,26 @@
 //! Metrics: their set-up, and every metric name. It measures; it decides nothing.
 
-use std::{
-    fmt::{self, Write as _},
-    time::Duration,
-};
+mod labels;
+
+use std::{fmt::Write as _, time::Duration};
 
 use http::{Method, StatusCode};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use tonic::Code;
 
+pub(crate) use self::labels::{Abort, CredentialState};
+use self::labels::{
+    AbortLabels, Answered, CallLabels, CredentialStateLabels, FileLabels, FileReloadLabels, IdentityLabels,
+    RenewalLabels, UpstreamLabels, Verb,
+};
 use crate::log;
 
 /// From a call that finds everything warm to one that waits for its deadline, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    rpc_method: &'static str,
-    rpc_response_status_code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    http_request_method: Verb,
-    http_response_status_code: Answered,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Verb(Method);
-
-/// The status, or `none` when no answer came.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Answered(Option<StatusCode>);
-
-impl EncodeLabelValue for Verb {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(self.0.as_str())
-    }
-}
-
-impl EncodeLabelValue for Answered {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(self.0.as_ref().map_or("none", StatusCode::as_str))
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RenewalLabels {
-    identity: String,
-    /// `fetched` or `failed`.
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FileLabels {
-    setting: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FileReloadLabels {
-    setting: &'static str,
-    /// `loaded` or `failed`.
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct IdentityLabels {
-    identity: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CredentialStateLabels {
-    identity: String,
-    /// `fetching`, `valid`, `failed` or `refused`.
-    state: &'static str,
-}
-
-/// The state of the task that fetches a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CredentialState {
-    /// A fetch is under way.
-    Fetching,
-    /// The last fetch succeeded, and its credential has not ended.
-    Valid,
-    /// The last fetch failed; the next follows after a back-off.
-    Failed,
-    /// The source refused the gateway.
-    Refused,
-}
-
-impl CredentialState {
-    const ALL: [(Self, &str); 4] =
-        [(Self::Fetching, "fetching"), (Self::Valid, "valid"), (Self::Failed, "failed"), (Self::Refused, "refused")];
-}
-
-/// The reason for which a connection was closed before its handshake was complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Abort {
-    /// A newer one took its place.
-    Evicted,
-    /// It took too long.
-    Timeout,
-    /// The gateway drains.
-    Drain,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AbortLabels {
-    reason: &'static str,
-}
 
 /// What is counted of one credential that is fetched anew in time.
 #[derive(Debug, Clone)]
@@ -183,7 +91,7 @@ pub(crate) struct Metrics {
     pub(crate) tls_crl_next_update: Gauge,
     file_reloads: Family<FileReloadLabels, Counter>,
     files_failing: Family<FileLabels, Gauge>,
-    /// Audit lines that could not be written where they belong.
+    /// Audit lines that could not be written to their destination.
     pub(crate) audit_lines_not_written: Counter,
     /// Audit lines of calls without a valid message that were left out, since there were many.
     pub(crate) audit_lines_suppressed: Counter,
