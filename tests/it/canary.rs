@@ -172,7 +172,7 @@ impl Said {
     }
 }
 
-/// What a caller gets, as text.
+/// The status of a call, its details and metadata included, as text.
 fn text_of(status: &Status) -> String {
     let metadata = status.metadata().iter().map(|entry| match entry {
         KeyAndValueRef::Ascii(key, value) => format!("{key}: {}\n", value.to_str().unwrap()),
