@@ -277,4 +277,7 @@ fn seconds(moment: std::time::SystemTime) -> i64 {
 }
 
 #[cfg(test)]
+#[cfg(feature = "model")]
+mod model;
+#[cfg(test)]
 mod tests;

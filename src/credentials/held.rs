@@ -261,4 +261,7 @@ impl Lineage {
 }
 
 #[cfg(test)]
+#[cfg(feature = "model")]
+mod model;
+#[cfg(test)]
 mod tests;
