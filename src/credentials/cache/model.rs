@@ -28,7 +28,9 @@ const ASLEEP: &str = "a caller is not woken by the fetch that ends";
 trait Source: Send + Sync + 'static {
     fn new(cache: Cache) -> Self;
     fn cache(&self) -> &Cache;
-    fn proof(self: Arc<Self>) -> BoxFuture<'static, Result<Proof, Missing>>;
+    fn proof(self: Arc<Self>) -> BoxFuture<'static, Result<Proof, Missing>> {
+        Box::pin(async move { self.cache().proof().await })
+    }
     fn retire(&self, refused: &Proof) -> bool {
         self.cache().retire(refused)
     }
@@ -158,10 +160,6 @@ impl Source for Real {
     fn cache(&self) -> &Cache {
         &self.0
     }
-
-    fn proof(self: Arc<Self>) -> BoxFuture<'static, Result<Proof, Missing>> {
-        Box::pin(async move { self.0.proof().await })
-    }
 }
 
 #[test]
@@ -179,10 +177,6 @@ impl Source for Lenient {
 
     fn cache(&self) -> &Cache {
         &self.0
-    }
-
-    fn proof(self: Arc<Self>) -> BoxFuture<'static, Result<Proof, Missing>> {
-        Box::pin(async move { self.0.proof().await })
     }
 
     fn retire(&self, _: &Proof) -> bool {
