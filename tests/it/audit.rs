@@ -147,6 +147,33 @@ async fn a_call_that_ends_before_its_message_is_valid_is_noted_too() {
     assert_eq!(cloud.seen().len(), 1);
 }
 
+/// Its message is valid, so its lines are not limited, however many there are.
+#[tokio::test]
+async fn a_change_whose_default_project_is_not_found_names_its_subject() {
+    const CALLS: usize = 150;
+    let log = Log::new();
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let iam = Cloud::answering([Reply::json(200, r#"{"projects":[]}"#)]).await;
+    let plan = crate::held_credentials::with_keys(&cloud).with("iam-endpoint", format!("http://{}", iam.address));
+    let gateway = log.of(plan.with("region", "cn-north-4")).start().await;
+    let caller = gateway.caller().await;
+    let mut request = documented();
+    request.project_id.clear();
+    let mut reasons = Vec::new();
+    for _ in 0..CALLS {
+        reasons.push(failed(caller.attach(request.clone()).await).verdict().1.to_owned());
+    }
+    let lines = log.lines(CALLS).await;
+    for (line, reason) in lines.iter().zip(reasons) {
+        assert_eq!((&line["outcome"], &line["reason"]), (&"not_sent".into(), &reason.into()), "{line}");
+        assert_eq!(line["certificate_id"], documented().certificate_id, "{line}");
+        assert_eq!(line["domains"][0], documented().domains[0].domain, "{line}");
+        assert_eq!((&line["attempts"], &line["caller"]), (&0.into(), &"nobody".into()), "{line}");
+        assert!(line.get("suppressed").is_none(), "{line}");
+    }
+    assert_eq!(cloud.seen().len(), 0);
+}
+
 #[tokio::test]
 async fn a_flood_of_refused_calls_does_not_fill_the_disk() {
     let log = Log::new();
