@@ -11,7 +11,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::{Missing, Proof, supervisor::supervise};
-use crate::telemetry::{CredentialState, Renewals};
+use crate::{
+    sync::preemption_point,
+    telemetry::{CredentialState, Renewals},
+};
 
 /// No fetch takes longer.
 const FETCH: Duration = Duration::from_secs(15);
@@ -120,6 +123,7 @@ impl Cache {
     pub(crate) async fn proof(&self) -> Result<Proof, Missing> {
         let mut state = self.state.subscribe();
         loop {
+            preemption_point();
             {
                 let state = state.borrow_and_update();
                 let now = Instant::now();
@@ -130,6 +134,7 @@ impl Cache {
                     return Err(failure.missing(now));
                 }
             }
+            preemption_point();
             // The sender lives in `self`.
             let _ = state.changed().await;
         }
@@ -154,6 +159,7 @@ impl Cache {
             true
         });
         if retired {
+            preemption_point();
             warn!("the cloud refuses the credential in use; another is fetched");
             self.renew.notify_one();
         }
@@ -245,6 +251,7 @@ impl Keep {
             state.current = Some(Current { proof, since, until });
             state.failure = None;
         });
+        preemption_point();
         let renewal = tokio::time::sleep(next);
         let end = tokio::time::sleep_until(until);
         tokio::pin!(renewal, end);

@@ -261,7 +261,4 @@ impl Lineage {
 }
 
 #[cfg(test)]
-#[cfg(feature = "model")]
-mod model;
-#[cfg(test)]
 mod tests;

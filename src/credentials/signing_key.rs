@@ -11,7 +11,7 @@ use super::{
     fuse::{Admission, Fuse, Pass, Position, Verdict},
     keys::Keys,
 };
-use crate::call::Progress;
+use crate::{call::Progress, sync::preemption_point};
 
 /// A key pair that signs requests. Two are equal when their keys are.
 #[derive(Debug)]
@@ -75,10 +75,12 @@ impl SigningKey {
 
     /// Asks to sign one request.
     pub(crate) fn admit(&self) -> Admission {
+        preemption_point();
         // The usual case takes no exclusive lock.
         if self.fuse.borrow().is_trusted() {
             return Admission::Admitted(Pass::Shared);
         }
+        preemption_point();
         let mut admission = Admission::Wait(None);
         self.fuse.send_if_modified(|fuse| {
             let before = fuse.position();
@@ -122,6 +124,7 @@ impl SigningKey {
                 return;
             }
         }
+        preemption_point();
         self.change(|fuse| fuse.settle(pass, verdict, Instant::now()));
     }
 
@@ -209,3 +212,7 @@ impl KeyRing {
         key
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "model")]
+mod model;

@@ -119,13 +119,16 @@ impl io::Write for Lines {
 }
 
 #[cfg(test)]
+#[path = "../../tests/it/canary/leak.rs"]
+mod leak;
+#[cfg(test)]
 mod tests {
     use std::{
         panic::{catch_unwind, panic_any, set_hook, take_hook},
         sync::{Arc, Mutex},
     };
 
-    use super::*;
+    use super::{leak, *};
 
     /// The lines of some panics.
     fn lines(format: LogFormat, panics: &[fn()]) -> Vec<String> {
@@ -177,5 +180,23 @@ mod tests {
         for run in letters.windows(6).map(|run| run.iter().collect::<String>()) {
             assert!(!text.contains(&run) && !json.concat().contains(&run), "{run}");
         }
+    }
+
+    /// The canary of `tests/it` for panics. Nothing that a peer sends makes a handler panic, so this is the one place where
+    /// its search can see one.
+    #[test]
+    fn a_panic_shows_no_piece_of_a_long_secret() {
+        static SECRET: LazyLock<String> =
+            LazyLock::new(|| (0..60).map(|number| leak::password(&number.to_string())).collect());
+        assert!(SECRET.len() >= leak::TOKEN_LENGTH);
+        let panics: [fn(); 4] = [
+            || panic!("the token {} is wrong", *SECRET),
+            || panic!("the token {:?} is wrong", *SECRET),
+            || panic_any(SECRET.clone()),
+            || assert_eq!(SECRET.parse(), Ok(2)),
+        ];
+        let log = [LogFormat::Text, LogFormat::Json].map(|format| lines(format, &panics).concat()).concat();
+        assert_eq!(log.matches("a thread panicked").count(), 2 * panics.len());
+        leak::Parts::of(&[("secret", SECRET.clone())]).assert_absent(&log, "panics");
     }
 }

@@ -1,252 +1,294 @@
-//! The cache in many orders of its steps: callers that ask and wait, credentials that are refused, fetches that end. It shares
-//! no lock with other threads but that of `watch`, so that every interleaving is an order of whole steps, which a seed chooses
-//! here on paused time.
-
 use std::{
+    future::{Future, pending},
     pin::Pin,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Mutex, atomic::Ordering},
 };
 
-use futures_util::future::BoxFuture;
 use http::HeaderValue;
+use shuttle::future::{JoinHandle, block_on, spawn, yield_now};
+use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-use crate::telemetry::Metrics;
+use crate::{
+    model::{explore, finds, poll_once},
+    sync::AtomicUsize,
+    telemetry::Metrics,
+};
 
-const ORDERS: u64 = 2_000;
-const STEPS: usize = 40;
+const TOGETHER: &str = "two fetches are in flight";
+const AGAIN: &str = "a retired credential is handed out again";
+/// The checker's own words when every task waits for another.
+const NOT_WOKEN: &str = "deadlock";
 
-const TOGETHER: &str = "two fetches at once";
-const RETIRED: &str = "a retired credential is given out";
-const ASLEEP: &str = "a caller is not woken by the fetch that ends";
+/// It does not end within a scenario.
+const LIFE: Duration = Duration::from_secs(1_000_000);
 
-/// The cache as the scenario uses it.
-trait Source: Send + Sync + 'static {
-    fn new(cache: Cache) -> Self;
-    fn cache(&self) -> &Cache;
-    fn proof(self: Arc<Self>) -> BoxFuture<'static, Result<Proof, Missing>> {
-        Box::pin(async move { self.cache().proof().await })
-    }
-    fn retire(&self, refused: &Proof) -> bool {
-        self.cache().retire(refused)
-    }
-}
+/// Old enough to be retired, however many were retired early before.
+const OLD: Duration = Duration::from_secs(600);
 
+type Asked = Pin<Box<dyn Future<Output = Result<Proof, Missing>> + Send>>;
+
+/// A source of numbered tokens that may be asked once at a time.
 #[derive(Default)]
-struct InFlight {
-    now: AtomicUsize,
-    /// The most fetches that another one has met.
-    others: AtomicUsize,
+struct Iam {
+    in_flight: AtomicUsize,
+    fetches: AtomicUsize,
 }
 
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
+impl Iam {
+    async fn fetch(&self) -> Fresh {
+        assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "{TOGETHER}");
+        let number = self.fetches.fetch_add(1, Ordering::SeqCst);
+        yield_now().await;
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let proof = Proof::Token(HeaderValue::from_str(&format!("token-{number}")).unwrap());
+        Fresh { proof, life: LIFE }
     }
 }
 
-struct Caller {
-    asks: BoxFuture<'static, Result<Proof, Missing>>,
-    woken: Arc<Woken>,
+/// A cache as the scenarios use it.
+trait Provide: Send + Sync + 'static {
+    fn new(cache: Cache, iam: Arc<Iam>) -> Self;
+    fn ask(self: Arc<Self>) -> Asked;
+    fn retire(&self, refused: &Proof) -> bool;
 }
 
-impl Caller {
-    fn poll(&mut self) -> Poll<Result<Proof, Missing>> {
-        self.woken.0.store(false, Ordering::SeqCst);
-        let waker = Waker::from(Arc::clone(&self.woken));
-        Pin::new(&mut self.asks).poll(&mut Context::from_waker(&waker))
+impl Provide for Cache {
+    fn new(cache: Cache, _: Arc<Iam>) -> Self {
+        cache
     }
 
-    fn is_woken(&self) -> bool {
-        self.woken.0.load(Ordering::SeqCst)
+    fn ask(self: Arc<Self>) -> Asked {
+        Box::pin(async move { self.proof().await })
+    }
+
+    fn retire(&self, refused: &Proof) -> bool {
+        self.retire(refused)
     }
 }
 
-fn token(number: usize) -> Proof {
-    Proof::Token(HeaderValue::from_str(&format!("token-{number}")).unwrap())
+/// A cache with the task that fetches as a task of the checker. The runtime lends its paused clock and drives nothing.
+struct Scene<P> {
+    cache: Arc<P>,
+    stop: Arc<Notify>,
+    task: JoinHandle<()>,
 }
 
-/// A cache before a service that takes half a second, and fails one time in four.
-fn cache(in_flight: &Arc<InFlight>, rng: &Arc<Mutex<fastrand::Rng>>) -> Cache {
-    let (in_flight, rng, number) = (Arc::clone(in_flight), Arc::clone(rng), Arc::new(AtomicUsize::new(0)));
-    let fetch = move || {
-        let (in_flight, rng, number) = (Arc::clone(&in_flight), Arc::clone(&rng), Arc::clone(&number));
-        async move {
-            // The task that fetches survives a panic, so that the scenario has to look at a number.
-            let others = in_flight.now.fetch_add(1, Ordering::SeqCst);
-            in_flight.others.fetch_max(others, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            in_flight.now.fetch_sub(1, Ordering::SeqCst);
-            if rng.lock().unwrap().u8(..4) == 0 {
-                return Err(Failed::now("down".into()));
+impl<P: Provide> Scene<P> {
+    /// Begins to fetch, unless the source is down: then each fetch fails.
+    fn begin(runtime: &Runtime, is_down: bool) -> Self {
+        let (state, renew, stop) = (watch::Sender::new(State::default()), Arc::default(), Arc::new(Notify::new()));
+        let keep = Keep {
+            source: "a model".into(),
+            state: state.clone(),
+            renew: Arc::clone(&renew),
+            renewals: Metrics::default().credential("default"),
+        };
+        let (iam, stopped) = (Arc::new(Iam::default()), Arc::clone(&stop));
+        let asked = Arc::clone(&iam);
+        let fetch = move || {
+            let iam = Arc::clone(&asked);
+            async move {
+                let fresh = iam.fetch().await;
+                if is_down { Err(Failed::now("down".into())) } else { Ok(fresh) }
             }
-            let proof = token(number.fetch_add(1, Ordering::SeqCst));
-            Ok(Fresh { proof, life: Duration::from_secs(600) })
+        };
+        let task = spawn(async move {
+            tokio::select! {
+                () = keep.run(&fetch) => {}
+                () = stopped.notified() => {}
+            }
+        });
+        let cache = Cache { state, renew, _renewing: AbortOnDropHandle::new(runtime.spawn(pending())) };
+        Self { cache: Arc::new(P::new(cache, iam)), stop, task }
+    }
+
+    async fn end(self) {
+        self.stop.notify_one();
+        self.task.await.unwrap();
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// Callers that come before the first fetch has ended. Each has its result.
+fn first<P: Provide>(is_down: bool) {
+    let runtime = runtime();
+    let _clock = runtime.enter();
+    block_on(async {
+        let scene = Scene::<P>::begin(&runtime, is_down);
+        let callers: Vec<_> = (0..3).map(|_| spawn(Arc::clone(&scene.cache).ask())).collect();
+        for caller in callers {
+            assert_eq!(caller.await.unwrap().is_err(), is_down);
         }
-    };
-    Cache::start("a script", fetch, Metrics::default().credential("default"))
+        scene.end().await;
+    });
 }
 
-/// One order of steps.
-async fn order<S: Source>(seed: u64) {
-    let rng = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
-    let in_flight = Arc::<InFlight>::default();
-    let source = Arc::new(S::new(cache(&in_flight, &rng)));
-    let mut callers: Vec<Caller> = Vec::new();
-    let (mut given, mut retired): (Vec<Proof>, Vec<Proof>) = (Vec::new(), Vec::new());
-    let choose = |range: usize| rng.lock().unwrap().usize(..range);
-    for _ in 0..STEPS {
-        match choose(6) {
-            0 => {
-                let asks = Arc::clone(&source).proof();
-                callers.push(Caller { asks, woken: Arc::new(Woken(AtomicBool::new(true))) });
-            }
-            1 | 2 if !callers.is_empty() => {
-                let at = choose(callers.len());
-                if callers[at].is_woken()
-                    && let Poll::Ready(answer) = callers[at].poll()
-                {
-                    drop(callers.swap_remove(at));
-                    if let Ok(proof) = answer {
-                        assert!(!retired.contains(&proof), "{RETIRED}");
-                        given.push(proof);
+/// Callers that see their credentials refused, again and again.
+fn refused<P: Provide>() {
+    let runtime = runtime();
+    let _clock = runtime.enter();
+    block_on(async {
+        let scene = Scene::<P>::begin(&runtime, false);
+        let retired = Arc::new(Mutex::new(Vec::new()));
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (cache, retired) = (Arc::clone(&scene.cache), Arc::clone(&retired));
+                spawn(async move {
+                    for _ in 0..2 {
+                        let before = retired.lock().unwrap().clone();
+                        let proof = Arc::clone(&cache).ask().await.unwrap();
+                        assert!(!before.contains(&proof), "{AGAIN}");
+                        assert!(poll_once(&mut Box::pin(tokio::time::advance(OLD))).is_pending());
+                        yield_now().await;
+                        if cache.retire(&proof) {
+                            retired.lock().unwrap().push(proof);
+                        }
                     }
-                }
-            }
-            3 if !given.is_empty() => {
-                let refused = given[choose(given.len())].clone();
-                if source.retire(&refused) {
-                    retired.push(refused);
-                }
-            }
-            4 => tokio::task::yield_now().await,
-            _ => tokio::time::sleep(Duration::from_millis(300) * u32::try_from(choose(20)).unwrap()).await,
+                    // The last one that was retired has a successor too.
+                    Arc::clone(&cache).ask().await.unwrap();
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
         }
-    }
-    // The next fetches have ended by now, and one of them has succeeded or failed after each caller began to wait.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(in_flight.others.load(Ordering::SeqCst), 0, "{TOGETHER}");
-    assert!(callers.iter().all(Caller::is_woken), "{ASLEEP}");
+        scene.end().await;
+    });
 }
 
-fn explore<S: Source>() {
-    for seed in 0..ORDERS {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.unwrap().block_on(order::<S>(seed));
-    }
+#[test]
+fn callers_wait_for_one_fetch_and_hear_of_its_end() {
+    explore(|| first::<Cache>(false));
 }
 
-fn finds<S: Source>(promise: &str) {
-    let found = std::panic::catch_unwind(explore::<S>);
-    let panic = found.expect_err("no order shows that the copy is broken");
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
-    assert!(text.contains(promise), "the copy breaks something else: {text}");
+#[test]
+fn callers_hear_of_a_fetch_that_failed() {
+    explore(|| first::<Cache>(true));
 }
 
-struct Real(Cache);
+#[test]
+fn a_retired_credential_is_replaced_and_never_handed_out_again() {
+    explore(refused::<Cache>);
+}
 
-impl Source for Real {
-    fn new(cache: Cache) -> Self {
-        Self(cache)
+/// Fetches for each caller that finds nothing.
+struct FetchesItself(Cache, Arc<Iam>);
+
+impl Provide for FetchesItself {
+    fn new(cache: Cache, iam: Arc<Iam>) -> Self {
+        Self(cache, iam)
     }
 
-    fn cache(&self) -> &Cache {
-        &self.0
+    fn ask(self: Arc<Self>) -> Asked {
+        Box::pin(async move {
+            let current = self.0.state.borrow().current.as_ref().map(|current| current.proof.clone());
+            match current {
+                Some(proof) => Ok(proof),
+                None => Ok(self.1.fetch().await.proof),
+            }
+        })
+    }
+
+    fn retire(&self, refused: &Proof) -> bool {
+        self.0.retire(refused)
     }
 }
 
 #[test]
-fn one_fetch_at_a_time_serves_all_callers_and_no_retired_credential() {
-    explore::<Real>();
+fn a_cache_that_fetches_for_each_caller_is_found() {
+    finds(TOGETHER, || first::<FetchesItself>(false));
 }
 
-/// Asks for a fetch and leaves the refused credential in use until it ends.
-struct Lenient(Cache);
+/// Keeps the credential in a second place, so that callers need not ask.
+struct Remembers(Cache, Mutex<Option<Proof>>);
 
-impl Source for Lenient {
-    fn new(cache: Cache) -> Self {
-        Self(cache)
+impl Provide for Remembers {
+    fn new(cache: Cache, _: Arc<Iam>) -> Self {
+        Self(cache, Mutex::default())
     }
 
-    fn cache(&self) -> &Cache {
-        &self.0
+    fn ask(self: Arc<Self>) -> Asked {
+        Box::pin(async move {
+            let last = self.1.lock().unwrap().clone();
+            if let Some(proof) = last {
+                return Ok(proof);
+            }
+            let proof = self.0.proof().await?;
+            preemption_point();
+            *self.1.lock().unwrap() = Some(proof.clone());
+            Ok(proof)
+        })
     }
 
-    fn retire(&self, _: &Proof) -> bool {
-        self.0.renew.notify_one();
-        true
+    fn retire(&self, refused: &Proof) -> bool {
+        self.1.lock().unwrap().take_if(|last| last == refused);
+        self.0.retire(refused)
     }
 }
 
 #[test]
-fn a_cache_that_leaves_a_refused_credential_in_use_is_found() {
-    finds::<Lenient>(RETIRED);
+fn a_cache_that_remembers_a_retired_credential_is_found() {
+    finds(AGAIN, refused::<Remembers>);
 }
 
-/// Looks, and listens for changes only afterwards.
-struct Deaf(Cache);
+/// Listens for the end of a fetch only after it has found nothing.
+struct ListensLate(Cache);
 
-impl Source for Deaf {
-    fn new(cache: Cache) -> Self {
+impl Provide for ListensLate {
+    fn new(cache: Cache, _: Arc<Iam>) -> Self {
         Self(cache)
     }
 
-    fn cache(&self) -> &Cache {
-        &self.0
-    }
-
-    fn proof(self: Arc<Self>) -> BoxFuture<'static, Result<Proof, Missing>> {
+    fn ask(self: Arc<Self>) -> Asked {
         Box::pin(async move {
             loop {
                 let current = self.0.state.borrow().current.as_ref().map(|current| current.proof.clone());
                 if let Some(proof) = current {
                     return Ok(proof);
                 }
-                // The fetch may end between the look and the subscription.
-                tokio::task::yield_now().await;
+                preemption_point();
                 let _ = self.0.state.subscribe().changed().await;
             }
         })
     }
-}
 
-#[test]
-fn a_cache_that_listens_after_it_looked_is_found() {
-    finds::<Deaf>(ASLEEP);
-}
-
-/// Fetches on the caller's own time when it finds none.
-struct Eager(Cache, AtomicUsize);
-
-impl Source for Eager {
-    fn new(cache: Cache) -> Self {
-        Self(cache, AtomicUsize::new(0))
-    }
-
-    fn cache(&self) -> &Cache {
-        &self.0
-    }
-
-    fn proof(self: Arc<Self>) -> BoxFuture<'static, Result<Proof, Missing>> {
-        Box::pin(async move {
-            if self.0.state.borrow().current.is_none() {
-                assert_eq!(self.1.fetch_add(1, Ordering::SeqCst), 0, "{TOGETHER}");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                self.1.fetch_sub(1, Ordering::SeqCst);
-            }
-            self.0.proof().await
-        })
+    fn retire(&self, refused: &Proof) -> bool {
+        self.0.retire(refused)
     }
 }
 
 #[test]
-fn a_cache_that_fetches_for_each_caller_is_found() {
-    finds::<Eager>(TOGETHER);
+fn a_cache_that_misses_the_end_of_a_fetch_is_found() {
+    finds(NOT_WOKEN, || first::<ListensLate>(false));
+}
+
+/// Tells the task of a retired credential only if the task waits at that moment.
+struct TellsOnlyWaiting(Cache);
+
+impl Provide for TellsOnlyWaiting {
+    fn new(cache: Cache, _: Arc<Iam>) -> Self {
+        Self(cache)
+    }
+
+    fn ask(self: Arc<Self>) -> Asked {
+        Box::pin(async move { self.0.proof().await })
+    }
+
+    fn retire(&self, refused: &Proof) -> bool {
+        let is_current = |state: &mut State| state.current.take_if(|current| current.proof == *refused).is_some();
+        let is_retired = self.0.state.send_if_modified(is_current);
+        if is_retired {
+            self.0.renew.notify_waiters();
+        }
+        is_retired
+    }
+}
+
+#[test]
+fn a_cache_with_a_task_that_misses_a_retired_credential_is_found() {
+    finds(NOT_WOKEN, refused::<TellsOnlyWaiting>);
 }
