@@ -69,7 +69,7 @@ again rounds="1":
 
 # A million generated answers through the mapping.
 million:
-    cargo bench --locked --bench million
+    cargo bench --locked --profile ci --bench million
 
 # Faults, storms, deadlines and cancels, with a model of every answer.
 chaos calls="200000":
