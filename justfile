@@ -72,7 +72,7 @@ million:
     cargo bench --locked --profile ci --bench million
 
 # Faults, storms, deadlines and cancels, with a model of every answer.
-chaos calls="200000":
+chaos calls="100000":
     #!/usr/bin/env bash
     set -euo pipefail
     cargo test --locked --profile ci --test chaos -- --calls {{ calls }} --seed {{ seed }} >target/chaos.log 2>&1 || { cat target/chaos.log; exit 1; }
