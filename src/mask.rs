@@ -30,6 +30,10 @@ const WINDOW: usize = 4;
 /// The work that one text is worth, in bytes and places compared. A text that needs more, as only endless repetition does, is masked whole.
 const WORK: usize = 1 << 20;
 
+/// The bytes of a text that are looked at and returned. Every user shows far fewer, and the views of a text take many times its
+/// memory.
+const LONGEST: usize = 17 * 1024;
+
 /// The secrets of one exchange. Cheap to make: it borrows them, and does nothing before there is a text.
 #[derive(Default)]
 pub(crate) struct Masker<'a> {
@@ -47,8 +51,9 @@ impl<'a> Masker<'a> {
         Self { secrets: secrets.into_iter().filter(|secret| !secret.is_empty()).collect() }
     }
 
-    /// The text without the secrets and without parts of them. Access key ids are masked in any text.
+    /// The text, up to [`LONGEST`], without the secrets and without parts of them. Access key ids are masked in any text.
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let text = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
         let mut found = access_keys(text);
         if !self.secrets.is_empty() && !text.is_empty() {
             match self.search(text) {
