@@ -53,7 +53,7 @@ impl<'a> Masker<'a> {
 
     /// The text, up to [`LONGEST`], without the secrets and without parts of them. Access key ids are masked in any text.
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let text = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
+        let text = (0..=LONGEST.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default();
         let mut found = access_keys(text);
         if !self.secrets.is_empty() && !text.is_empty() {
             match self.search(text) {
