@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use apig_grpc_gateway::{
+    bench_support,
     pb::{AttachDomainsRequest, AttachOrDetachDomainInfo},
-    pure,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, StatusCode};
@@ -35,11 +35,14 @@ fn mapping(criterion: &mut Criterion) {
     for (name, status, body) in answers {
         let status = StatusCode::from_u16(status).unwrap();
         criterion.bench_function(&format!("answer to status: {name}"), |bencher| {
-            bencher.iter(|| pure::answer(black_box(&request), status, HeaderMap::new(), black_box(body.as_bytes())));
+            bencher.iter(|| {
+                bench_support::answer(black_box(&request), status, HeaderMap::new(), black_box(body.as_bytes()))
+            });
         });
         criterion.bench_function(&format!("answer to headers: {name}"), |bencher| {
             bencher.iter(|| {
-                let status = pure::answer(black_box(&request), status, HeaderMap::new(), black_box(body.as_bytes()));
+                let status =
+                    bench_support::answer(black_box(&request), status, HeaderMap::new(), black_box(body.as_bytes()));
                 status.unwrap_err().into_http::<()>()
             });
         });

@@ -8,8 +8,8 @@ use std::{
 };
 
 use apig_grpc_gateway::{
+    bench_support,
     pb::{AttachDomainsRequest, AttachOrDetachDomainInfo},
-    pure,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message as _;
@@ -34,17 +34,17 @@ fn requests(criterion: &mut Criterion) {
         let message = message(domains);
         group.throughput(Throughput::Bytes(message.len().try_into().unwrap()));
         group.bench_function(format!("{domains} domains"), |bencher| {
-            bencher.iter(|| pure::request(black_box(&message)).unwrap());
+            bencher.iter(|| bench_support::request(black_box(&message)).unwrap());
         });
     }
 }
 
 fn signing(criterion: &mut Criterion) {
-    let sign = pure::signer();
+    let sign = bench_support::signer();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let mut group = criterion.benchmark_group("signature");
     for domains in [1, 1000] {
-        let (path, body) = pure::request(&message(domains)).unwrap();
+        let (path, body) = bench_support::request(&message(domains)).unwrap();
         group.throughput(Throughput::Bytes(body.len().try_into().unwrap()));
         group.bench_function(format!("{domains} domains"), |bencher| {
             bencher.iter(|| sign(black_box(&path), black_box(&body), now));

@@ -1,8 +1,8 @@
 //! What must hold for every answer of the cloud. The fuzz target and the tests share it.
 
 use apig_grpc_gateway::{
+    bench_support,
     pb::{AttachDomainsRequest, AttachOrDetachDomainInfo},
-    pure,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tonic_types::StatusExt as _;
@@ -44,7 +44,7 @@ pub(crate) fn check_answer(status: StatusCode, headers: HeaderMap, body: &[u8]) 
             verified_client_certificate_enabled: None,
         }],
     };
-    let Err(answer) = pure::answer(&request, status, headers, body) else {
+    let Err(answer) = bench_support::answer(&request, status, headers, body) else {
         assert_eq!(status, StatusCode::NO_CONTENT);
         return;
     };

@@ -1,6 +1,6 @@
 //! The invariants of every request message. Shared by the fuzz target and the tests.
 
-use apig_grpc_gateway::{pb::AttachDomainsRequest, pure};
+use apig_grpc_gateway::{bench_support, pb::AttachDomainsRequest};
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -12,10 +12,10 @@ const MOST_ENTRIES: usize = 100_000;
 /// Checks the request for the cloud, or the refusal, that these bytes become as a message and as a body.
 pub(crate) fn check(input: &[u8]) {
     let decoded = AttachDomainsRequest::decode(input).ok();
-    check_answer(pure::request(input), decoded.as_ref());
+    check_answer(bench_support::request(input), decoded.as_ref());
     let length = u32::try_from(input.len()).expect("a short input").to_be_bytes();
     let framed = [&[0], &length[..], input].concat();
-    let answer = pure::request_body(&framed, false);
+    let answer = bench_support::request_body(&framed, false);
     if let Ok((path, body)) = &answer {
         let message = decoded.as_ref().expect("a request out of bytes that are a message");
         check_request(message, path, body);
@@ -24,7 +24,7 @@ pub(crate) fn check(input: &[u8]) {
     check_answer(answer, decoded.as_ref());
     // The fuzzer's own frame, compressed or not.
     for is_gzip in [false, true] {
-        if let Err(status) = pure::request_body(input, is_gzip) {
+        if let Err(status) = bench_support::request_body(input, is_gzip) {
             check_refusal(None, &status);
         }
     }

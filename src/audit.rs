@@ -195,7 +195,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 /// A line that can't be written in the audit log is not lost for a reader of the program's log.
 fn to_log(line: &[u8], fault: &dyn std::fmt::Display) {
     let line = String::from_utf8_lossy(line);
-    error!(%fault, line = line.trim_end(), "an audit line could not be written where it belongs");
+    error!(error = %fault, line = line.trim_end(), "an audit line could not be written where it belongs");
 }
 
 /// A time as entries have it.

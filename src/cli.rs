@@ -7,7 +7,7 @@ mod emulator;
 mod errors;
 mod flags;
 mod health;
-mod present;
+mod output;
 mod serve;
 
 use std::{

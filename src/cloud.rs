@@ -3,13 +3,13 @@
 
 mod breaker;
 mod catalogue;
+mod certificate_lock;
 mod error;
 mod in_flight;
 mod rate_limit;
 mod refusal;
 mod rest;
 mod retry;
-mod turn;
 
 use std::{
     sync::Arc,
@@ -22,25 +22,25 @@ use tracing::{debug, warn};
 
 use self::{
     breaker::{Breaker, CircuitOpen},
+    certificate_lock::{CertificateLocks, Waiter},
     in_flight::{InFlight, SendRecord},
     rate_limit::RateLimiter,
     retry::{Budget, RuntimeClock},
-    turn::{Turns, Waiter},
 };
 pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
+    certificate_lock::LockQueueFull,
     error::{ClockSkew, Error},
     rate_limit::RateLimited,
     refusal::{Refusal, Throttle},
-    rest::{CHANGES, METHODS, Operation, Place, form},
-    turn::QueueFull,
+    rest::{CHANGES, METHODS, Operation, PathDefaults, rest_request},
 };
 use crate::{
     call::Call,
-    credentials::{Credentials, Project, Proof, Verdict, Wire},
-    http::{Answer, Failure, Upstream},
+    credentials::{Credential, Credentials, Project, SigningInput, Verdict},
     mask::Masker,
     telemetry::Metrics,
+    upstream::{Failure, Response, Upstream},
 };
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -76,7 +76,7 @@ pub(crate) struct Client {
     project: Arc<Project>,
     max_attempts: u32,
     budget: Arc<Budget>,
-    turns: Option<Arc<Turns>>,
+    locks: Option<Arc<CertificateLocks>>,
     breaker: Arc<Breaker>,
     rate_limiter: Option<Arc<RateLimiter>>,
     metrics: Arc<Metrics>,
@@ -84,7 +84,7 @@ pub(crate) struct Client {
 
 /// What a successful call brought.
 #[derive(Debug)]
-pub(crate) struct Done<T> {
+pub(crate) struct Success<T> {
     pub(crate) response: T,
     /// The cloud's id for the request.
     pub(crate) request_id: Option<String>,
@@ -105,7 +105,7 @@ impl Client {
             project: Arc::new(project),
             max_attempts: settings.max_attempts,
             budget: Arc::new(Budget::new(Instant::now())),
-            turns: settings.serialize_certificates.then(Arc::default),
+            locks: settings.serialize_certificates.then(Arc::default),
             breaker: Arc::new(Breaker::new(settings.breaker_threshold)),
             rate_limiter: settings.max_requests_per_second.map(|limit| Arc::new(RateLimiter::new(limit))),
             metrics,
@@ -146,48 +146,52 @@ impl Client {
         request: &O,
         default_project: Option<&str>,
         call: &Call,
-    ) -> Result<Done<O::Response>, Error> {
-        let place = Place { family: self.family, default_project };
-        let form = form(request, place).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
+    ) -> Result<Success<O::Response>, Error> {
+        let defaults = PathDefaults { family: self.family, default_project };
+        let rest_request = rest_request(request, defaults).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
         // A call that has no credential must not wait for others first.
-        self.credentials.present(call, form.project()).map_err(Error::Unauthorized)?;
+        self.credentials.check_presence(call, rest_request.project()).map_err(Error::Unauthorized)?;
         // Held over pauses too: whoever waits for the certificate would only meet the same answer.
-        let _turn = match (&self.turns, form.changes()) {
-            (Some(turns), Some(certificate)) => {
-                let share = call.permit.share_of(turn::LONGEST_QUEUE);
+        let _lock = match (&self.locks, rest_request.changes()) {
+            (Some(locks), Some(certificate)) => {
+                let share = call.permit.share_of(certificate_lock::LONGEST_QUEUE);
                 let waiter = Waiter { caller: call.permit.caller(), share };
-                Some(turns.take(certificate, waiter).await.map_err(Error::QueueFull)?)
+                Some(locks.take(certificate, waiter).await.map_err(Error::LockQueueFull)?)
             }
             _ => None,
         };
         // A caller that repeats by itself must not multiply with us.
         let most = self.max_attempts.saturating_sub(call.previous_attempts).max(1);
-        let attempt = || self.attempt::<O>(&form, call);
-        let repeated = |error: &Error, number, pause| {
+        let attempt = || self.attempt::<O>(&rest_request, call);
+        let repeated = |error: &Error, number, delay| {
             self.metrics.retries.inc();
-            debug!(attempt = number, ?pause, ?error, "trying again");
+            debug!(attempt = number, ?delay, ?error, "trying again");
         };
         retry::run(&RuntimeClock, &self.budget, most, call.deadline, attempt, repeated).await
     }
 
     /// One attempt, freshly authorized. A held token that the cloud refuses and that has been replaced by now (they die
     /// early when permissions change) earns one more exchange.
-    async fn attempt<O: Operation>(&self, form: &rest::Form, call: &Call) -> Result<Done<O::Response>, Error> {
-        let project = form.project();
+    async fn attempt<O: Operation>(
+        &self,
+        rest_request: &rest::RestRequest,
+        call: &Call,
+    ) -> Result<Success<O::Response>, Error> {
+        let project = rest_request.project();
         let mut is_repeat = false;
         loop {
             let grant = self.credentials.grant(call, project).await.map_err(Error::Unauthorized)?;
-            let result = self.exchange::<O>(form, grant.proof(), call).await;
+            let result = self.exchange::<O>(rest_request, grant.credential(), call).await;
             let verdict = verdict(&result);
             if verdict == Verdict::Refused {
                 // Before calls that wait for the same key pair hear of it.
-                self.credentials.retire(grant.proof(), project);
+                self.credentials.retire(grant.credential(), project);
             }
             let code = match &result {
                 Err(Error::Refused(refusal)) => refusal.code.as_deref(),
                 Ok(_) | Err(_) => None,
             };
-            let proof = grant.settle(verdict, code);
+            let credential = grant.settle(verdict, code);
             let Err(Error::Refused(refusal)) = result else { return result };
             if refusal.processed() != Processed::Unknown {
                 call.progress.settled();
@@ -195,8 +199,8 @@ impl Client {
             if verdict != Verdict::Refused {
                 return Err(Error::Refused(refusal));
             }
-            if is_repeat || !self.credentials.is_replaced(&proof, project).await.map_err(Error::Unauthorized)? {
-                return Err(self.blame(refusal, &proof));
+            if is_repeat || !self.credentials.is_replaced(&credential, project).await.map_err(Error::Unauthorized)? {
+                return Err(self.blame(refusal, &credential));
             }
             is_repeat = true;
         }
@@ -205,10 +209,10 @@ impl Client {
     /// One exchange, when circuit and rate limit allow it.
     async fn exchange<O: Operation>(
         &self,
-        form: &rest::Form,
-        proof: &Proof,
+        rest_request: &rest::RestRequest,
+        credential: &Credential,
         call: &Call,
-    ) -> Result<Done<O::Response>, Error> {
+    ) -> Result<Success<O::Response>, Error> {
         // Behind an open circuit no call waits for a slot. The right to probe is taken only once there is one, for it may
         // open or close meanwhile.
         let circuit_open = |CircuitOpen(wait)| Error::CircuitOpen(wait);
@@ -220,22 +224,22 @@ impl Client {
         let admission = self.breaker.admit(Instant::now()).map_err(circuit_open)?;
         let record = SendRecord::new(&call.progress, slot);
         let in_flight = InFlight::new(admission, Arc::clone(&record), &self.metrics);
-        let mut headers = headers(form.body.is_some());
-        let path = self.upstream.wire_path(&form.path);
+        let mut headers = headers(rest_request.body.is_some());
+        let path = self.upstream.wire_path(&rest_request.path);
         let verb = O::VERB;
-        let wire = Wire {
+        let input = SigningInput {
             verb: verb.as_str(),
             authority: self.upstream.authority(),
             path: &path,
             query: "",
-            body: form.body.as_deref().unwrap_or_default(),
+            body: rest_request.body.as_deref().unwrap_or_default(),
         };
-        proof.authorize(&mut headers, wire, form.project(), SystemTime::now());
+        credential.authorize(&mut headers, input, rest_request.project(), SystemTime::now());
         let signed = headers.get(header::AUTHORIZATION).cloned();
-        let masker = proof.masker(call.token.as_ref(), signed.as_ref());
+        let masker = credential.masker(call.token.as_ref(), signed.as_ref());
         // Added when it is signed: what proxies may change on the way is no part of a signature.
         add_ids(&mut headers, call);
-        let head = self.upstream.exchange(verb, &path, headers, form.body.clone(), &record, &masker).await;
+        let head = self.upstream.exchange(verb, &path, headers, rest_request.body.clone(), &record, &masker).await;
         in_flight.end(match &head {
             Ok(head) => matches!(head.status().as_u16(), 502..=504),
             Err(_) => true,
@@ -243,17 +247,17 @@ impl Client {
         match head {
             Ok(head) => read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker),
             Err(Failure::NotSent(cause)) => Err(Error::Unreachable(cause)),
-            Err(Failure::Lost(cause)) => Err(Error::ConnectionLost(cause)),
-            Err(Failure::Garbled(cause)) => Err(Error::Garbled(cause)),
+            Err(Failure::Interrupted(cause)) => Err(Error::ConnectionLost(cause)),
+            Err(Failure::Decode(cause)) => Err(Error::Decode(cause)),
         }
     }
 
     /// Whose fault a refused credential is.
-    fn blame(&self, refusal: Box<Refusal>, proof: &Proof) -> Error {
+    fn blame(&self, refusal: Box<Refusal>, credential: &Credential) -> Error {
         if !self.credentials.are_ours() {
             return Error::Refused(refusal);
         }
-        let date = refusal.date.filter(|_| proof.is_signature());
+        let date = refusal.date.filter(|_| credential.is_signature());
         let skew = date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
         warn!(
             code = refusal.code,
@@ -275,7 +279,7 @@ fn verdict<T>(result: &Result<T, Error>) -> Verdict {
             (_, Some(Plane::Service)) if refusal.status < 500 => Verdict::Accepted,
             _ => Verdict::Unproven,
         },
-        Err(Error::ConnectionLost(_) | Error::Garbled(_)) => Verdict::Lost,
+        Err(Error::ConnectionLost(_) | Error::Decode(_)) => Verdict::Interrupted,
         Err(_) => Verdict::Unproven,
     }
 }
@@ -302,14 +306,14 @@ fn add_ids(headers: &mut HeaderMap, call: &Call) {
 }
 
 /// Success is the one status that the operation documents. Texts of the answer are masked here, before anything is cut.
-pub(crate) fn read<O: Operation>(answer: &Answer, masker: &Masker<'_>) -> Result<Done<O::Response>, Error> {
+pub(crate) fn read<O: Operation>(answer: &Response, masker: &Masker<'_>) -> Result<Success<O::Response>, Error> {
     let raw = |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok());
     let text = |name: &HeaderName| raw(name).map(|text| masker.mask(text).into_owned());
     // An id that would not fit a header, nor a log line, is no use to anyone.
     let request_id = text(&X_REQUEST_ID).filter(|id| (1..=128).contains(&id.len()));
     let status = answer.status;
     if status == O::SUCCESS {
-        return Ok(Done { response: O::Response::default(), request_id });
+        return Ok(Success { response: O::Response::default(), request_id });
     }
     if status.is_redirection() {
         return Err(Error::Redirected { status, request_id });

@@ -20,11 +20,11 @@ use self::{
 };
 use crate::{
     audit::Destination,
-    cloud, http,
+    cloud,
     log::LogFormat,
     policy::Policy,
     server::{self, Access, Address, Owner},
-    tls,
+    tls, upstream,
     validate::is_safe_segment,
 };
 
@@ -108,7 +108,7 @@ impl Config {
         let base = upstream(&mut read, family);
         read.is_on("allow-plaintext-upstream");
         let tls = upstream_tls(&mut read);
-        let upstream = base.map(|base| http::Settings {
+        let upstream = base.map(|base| upstream::Settings {
             base,
             proxy: read.text("upstream-proxy").and_then(|text| read.check("upstream-proxy", base_url(&text))),
             tls: tls.clone(),
@@ -220,7 +220,7 @@ fn base_url(text: &str) -> Result<Url, &'static str> {
 }
 
 /// The TLS files towards the upstream: `None` without any, also when a fault was noted.
-fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<http::TlsFiles>> {
+fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<upstream::TlsFiles>> {
     let path = |key| read.text(key).map(PathBuf::from);
     let ca = path("upstream-ca");
     let identity = match (path("upstream-client-certificate"), path("upstream-client-key")) {
@@ -235,7 +235,7 @@ fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<http::TlsFiles>> {
             return None;
         }
     };
-    let files = http::TlsFiles::load(ca, identity);
+    let files = upstream::TlsFiles::load(ca, identity);
     let noted = |faults: Vec<_>| faults.into_iter().for_each(|(key, fault)| read.fault(key, fault));
     files.map_err(noted).ok().flatten().map(Arc::new)
 }
@@ -292,7 +292,7 @@ fn policy(read: &mut Reader<'_>, rules: &[toml::Table]) -> Option<Policy> {
 
 fn gateway(
     read: &mut Reader<'_>,
-    upstream: Option<http::Settings>,
+    upstream: Option<upstream::Settings>,
     credentials: Option<Credentials>,
     family: &'static str,
     rules: &[toml::Table],

@@ -5,8 +5,8 @@ mod answer;
 mod cache;
 mod file;
 mod fuse;
-mod held;
 mod keys;
+mod managed;
 mod project;
 mod signer;
 mod signing_key;
@@ -26,20 +26,20 @@ use self::signing_key::{KeyRing, Permit, Sent, SigningKey};
 pub(crate) use self::{
     file::CredentialFile,
     fuse::Verdict,
-    held::Held,
     keys::Keys,
+    managed::ManagedCredential,
     project::{Project, Settings as ProjectSettings},
-    signer::Wire,
+    signer::SigningInput,
     source::{IdToken, Login, Source, Workload},
 };
-use crate::{call::Call, http as exchange, mask::Masker, secret, telemetry::Metrics};
+use crate::{call::Call, mask::Masker, secret, telemetry::Metrics, upstream as exchange};
 
 static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 static X_PROJECT_ID: HeaderName = HeaderName::from_static("x-project-id");
 
 /// Why a call has no credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub(crate) enum CredentialError {
     /// The caller must bring a token, and brought none.
     Token,
     /// None of the gateway's identities serves this project.
@@ -95,7 +95,7 @@ impl Scope {
 
 /// What one request is authorized by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Proof {
+pub(crate) enum Credential {
     /// A token in a header.
     Token(HeaderValue),
     /// A signature.
@@ -105,39 +105,45 @@ pub(crate) enum Proof {
 /// The right to send one request that is authorized by this. The outcome has to be reported.
 #[derive(Debug)]
 pub(crate) struct Grant {
-    proof: Proof,
+    credential: Credential,
     /// Only signatures need one.
     permit: Option<Permit>,
 }
 
 impl Grant {
-    pub(crate) fn proof(&self) -> &Proof {
-        &self.proof
+    pub(crate) fn credential(&self) -> &Credential {
+        &self.credential
     }
 
     /// Reports the outcome of the request; `code` is the cloud's error code.
-    pub(crate) fn settle(self, verdict: Verdict, code: Option<&str>) -> Proof {
+    pub(crate) fn settle(self, verdict: Verdict, code: Option<&str>) -> Credential {
         if let Some(permit) = self.permit {
             permit.settle(verdict, code);
         }
-        self.proof
+        self.credential
     }
 }
 
-impl From<Proof> for Grant {
-    fn from(proof: Proof) -> Self {
-        Self { proof, permit: None }
+impl From<Credential> for Grant {
+    fn from(credential: Credential) -> Self {
+        Self { credential, permit: None }
     }
 }
 
-impl Proof {
+impl Credential {
     /// A signature with these keys.
     pub(crate) fn keys(keys: Keys) -> Self {
         Self::Keys(Arc::new(SigningKey::new(keys)))
     }
 
     /// Puts it on a request of which everything else is there. A signature has the date of this moment.
-    pub(crate) fn authorize(&self, headers: &mut HeaderMap, wire: Wire<'_>, project: Option<&str>, now: SystemTime) {
+    pub(crate) fn authorize(
+        &self,
+        headers: &mut HeaderMap,
+        input: SigningInput<'_>,
+        project: Option<&str>,
+        now: SystemTime,
+    ) {
         match self {
             Self::Token(token) => drop(headers.insert(X_AUTH_TOKEN.clone(), token.clone())),
             Self::Keys(keys) => {
@@ -145,7 +151,7 @@ impl Proof {
                 if let Some(project) = project.and_then(|id| HeaderValue::from_str(id).ok()) {
                     headers.insert(X_PROJECT_ID.clone(), project);
                 }
-                signer::sign(keys.keys(), wire, headers, now);
+                signer::sign(keys.keys(), input, headers, now);
             }
         }
     }
@@ -183,9 +189,9 @@ pub(crate) enum Credentials {
     /// Each caller brings a token.
     Passthrough,
     /// The gateway's own, for every project.
-    One(Arc<Held>),
+    One(Arc<ManagedCredential>),
     /// The gateway's own, by project.
-    Identities(HashMap<String, Arc<Held>>),
+    Identities(HashMap<String, Arc<ManagedCredential>>),
 }
 
 impl Credentials {
@@ -198,11 +204,11 @@ impl Credentials {
         let ring = Arc::new(KeyRing::default());
         Ok(match settings {
             Settings::Passthrough => Self::Passthrough,
-            Settings::One(kind) => Self::One(Held::start(kind, "default", &ring, metrics)?),
+            Settings::One(kind) => Self::One(ManagedCredential::start(kind, "default", &ring, metrics)?),
             Settings::Identities(kinds) => {
                 let start = |(project, kind): (String, Kind)| {
-                    let held = Held::start(kind, &project, &ring, metrics)?;
-                    Ok((project, held))
+                    let managed = ManagedCredential::start(kind, &project, &ring, metrics)?;
+                    Ok((project, managed))
                 };
                 Self::Identities(kinds.into_iter().map(start).collect::<Result<_, String>>()?)
             }
@@ -214,11 +220,11 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// There is nothing, for one of the reasons of [`Missing`].
-    pub(crate) async fn grant(&self, call: &Call, project: Option<&str>) -> Result<Grant, Missing> {
-        match self.held(project)? {
-            None => call.token.clone().map(|token| Proof::Token(token).into()).ok_or(Missing::Token),
-            Some(held) => held.grant(&|| Sent::after(&call.progress)).await,
+    /// There is nothing, for one of the reasons of [`CredentialError`].
+    pub(crate) async fn grant(&self, call: &Call, project: Option<&str>) -> Result<Grant, CredentialError> {
+        match self.managed(project)? {
+            None => call.token.clone().map(|token| Credential::Token(token).into()).ok_or(CredentialError::Token),
+            Some(managed) => managed.grant(&|| Sent::after(&call.progress)).await,
         }
     }
 
@@ -227,9 +233,9 @@ impl Credentials {
     /// # Errors
     ///
     /// The caller must bring a token, or no identity serves the project.
-    pub(crate) fn present(&self, call: &Call, project: Option<&str>) -> Result<(), Missing> {
-        match self.held(project)? {
-            None if call.token.is_none() => Err(Missing::Token),
+    pub(crate) fn check_presence(&self, call: &Call, project: Option<&str>) -> Result<(), CredentialError> {
+        match self.managed(project)? {
+            None if call.token.is_none() => Err(CredentialError::Token),
             None | Some(_) => Ok(()),
         }
     }
@@ -239,15 +245,15 @@ impl Credentials {
     /// # Errors
     ///
     /// As of [`grant`](Self::grant).
-    async fn own_grant(&self) -> Result<Grant, Missing> {
-        let held = self.held(None)?.ok_or(Missing::Identity)?;
-        held.grant(&|| Sent::Unknown).await
+    async fn own_grant(&self) -> Result<Grant, CredentialError> {
+        let managed = self.managed(None)?.ok_or(CredentialError::Identity)?;
+        managed.grant(&|| Sent::Unknown).await
     }
 
     /// Takes a credential that the cloud refused out of use, if it can be fetched anew.
-    pub(crate) fn retire(&self, refused: &Proof, project: Option<&str>) {
-        if let Ok(Some(held)) = self.held(project) {
-            held.retire(refused);
+    pub(crate) fn retire(&self, refused: &Credential, project: Option<&str>) {
+        if let Ok(Some(managed)) = self.managed(project) {
+            managed.retire(refused);
         }
     }
 
@@ -257,17 +263,21 @@ impl Credentials {
     /// # Errors
     ///
     /// The refused one has been retired, and another can't be fetched now.
-    pub(crate) async fn is_replaced(&self, refused: &Proof, project: Option<&str>) -> Result<bool, Missing> {
-        match self.held(project) {
-            Ok(Some(held)) => held.is_replaced(refused).await,
+    pub(crate) async fn is_replaced(
+        &self,
+        refused: &Credential,
+        project: Option<&str>,
+    ) -> Result<bool, CredentialError> {
+        match self.managed(project) {
+            Ok(Some(managed)) => managed.is_replaced(refused).await,
             Ok(None) | Err(_) => Ok(false),
         }
     }
 
     /// Waits until the credential of requests of the gateway's own is another one.
     async fn replaced(&self) {
-        match self.held(None) {
-            Ok(Some(held)) => held.replaced().await,
+        match self.managed(None) {
+            Ok(Some(managed)) => managed.replaced().await,
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
@@ -281,21 +291,21 @@ impl Credentials {
     pub(crate) async fn ready(&self) {
         match self {
             Self::Passthrough => {}
-            Self::One(held) => held.ready().await,
+            Self::One(managed) => managed.ready().await,
             Self::Identities(identities) => {
-                for held in identities.values() {
-                    held.ready().await;
+                for managed in identities.values() {
+                    managed.ready().await;
                 }
             }
         }
     }
 
-    fn held(&self, project: Option<&str>) -> Result<Option<&Arc<Held>>, Missing> {
+    fn managed(&self, project: Option<&str>) -> Result<Option<&Arc<ManagedCredential>>, CredentialError> {
         match self {
             Self::Passthrough => Ok(None),
-            Self::One(held) => Ok(Some(held)),
+            Self::One(managed) => Ok(Some(managed)),
             Self::Identities(identities) => {
-                project.and_then(|project| identities.get(project)).map(Some).ok_or(Missing::Identity)
+                project.and_then(|project| identities.get(project)).map(Some).ok_or(CredentialError::Identity)
             }
         }
     }

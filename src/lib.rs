@@ -8,7 +8,7 @@
 //!    message, and answers for every failure underneath.
 //! 2. `service` validates the message (`validate`), asks `policy` whether the peer may, and hands it to `cloud`.
 //! 3. `cloud` makes verb, path and JSON of it (`cloud::rest`, bound from the .proto at build time), asks `credentials`
-//!    for the authorization, and has `http` exchange it with the upstream.
+//!    for the authorization, and has `upstream` exchange it with the upstream.
 //! 4. `cloud` reads the answer (`cloud::refusal`, `cloud::catalogue`); `status` turns what went wrong into a gRPC
 //!    status with details, and `audit` notes how it ended.
 //!
@@ -16,13 +16,14 @@
 
 mod admission;
 mod audit;
+#[doc(hidden)]
+pub mod bench_support;
 mod call;
 pub mod cli;
 mod cloud;
 pub mod config;
 mod credentials;
 mod file_watcher;
-mod http;
 pub mod log;
 mod mask;
 #[cfg(test)]
@@ -31,8 +32,6 @@ mod model;
 pub mod pb;
 mod peer;
 mod policy;
-#[doc(hidden)]
-pub mod pure;
 mod secret;
 pub mod server;
 mod service;
@@ -41,4 +40,5 @@ mod status;
 mod sync;
 pub mod telemetry;
 mod tls;
+mod upstream;
 mod validate;

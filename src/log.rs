@@ -240,7 +240,7 @@ mod tests {
             let outer = span.enter();
             span.record("project_id", "p");
             let inner = info_span!("attempt", number = 2_u64);
-            warn!(parent: &inner, pause = ?Some(1), last = true, left = -1_i64, share = 0.5, "trying {}", "again");
+            warn!(parent: &inner, delay = ?Some(1), last = true, left = -1_i64, share = 0.5, "trying {}", "again");
             drop(outer);
             let missing: Option<&str> = None;
             info!(parent: &span, missing, odd = f64::NAN, "ended");
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(
             logged,
             [
-                json!({"level": "WARN", "message": "trying again", "pause": "Some(1)", "last": true, "left": -1,
+                json!({"level": "WARN", "message": "trying again", "delay": "Some(1)", "last": true, "left": -1,
                     "share": 0.5, "span": {"name": "attempt", "number": 2}}),
                 json!({"level": "INFO", "message": "ended", "odd": "NaN", "span": call}),
                 json!({"level": "INFO", "message": "alone"}),

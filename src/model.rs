@@ -96,8 +96,8 @@ impl Time {
         }
     }
 
-    pub(crate) async fn sleep(&self, pause: Duration) {
-        let until = self.lock().now + pause;
+    pub(crate) async fn sleep(&self, delay: Duration) {
+        let until = self.lock().now + delay;
         poll_fn(|context| {
             let mut state = self.lock();
             if state.now >= until {

@@ -11,7 +11,7 @@ pub(crate) struct Policy(Vec<Rule>);
 /// One rule. It allows what fits all of its parts; a part left out fits everything.
 #[derive(Debug, Clone)]
 struct Rule {
-    identity: Who,
+    identity: Principal,
     methods: Option<Vec<&'static str>>,
     projects: Option<Vec<String>>,
     certificates: Option<Vec<String>>,
@@ -21,7 +21,7 @@ struct Rule {
 
 /// Whom a rule is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Who {
+enum Principal {
     Anyone,
     Uid(u32),
     /// In lower case.
@@ -33,7 +33,7 @@ enum Who {
 
 /// What a call asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted<'a, D> {
+pub(crate) struct Action<'a, D> {
     pub(crate) method: &'a str,
     pub(crate) project: &'a str,
     pub(crate) certificate: &'a str,
@@ -42,7 +42,7 @@ pub(crate) struct Wanted<'a, D> {
 
 /// The call is not allowed; the part of it that was too much: `call`, `method`, `project`, `certificate` or `domain`.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NotAllowed(pub(crate) &'static str);
+pub(crate) struct Denied(pub(crate) &'static str);
 
 impl Policy {
     /// Reads the tables of the configuration.
@@ -66,26 +66,26 @@ impl Policy {
 
     /// Whether a rule is for names that only a verified certificate has.
     pub(crate) fn names_certificates(&self) -> bool {
-        self.0.iter().any(|rule| !matches!(rule.identity, Who::Anyone | Who::Uid(_)))
+        self.0.iter().any(|rule| !matches!(rule.identity, Principal::Anyone | Principal::Uid(_)))
     }
 
     /// Holds a call against the rules while its project is not known yet.
     ///
     /// # Errors
     ///
-    /// [`NotAllowed`]: the rules refuse the call in every project.
+    /// [`Denied`]: the rules refuse the call in every project.
     pub(crate) fn check_without_project<'a>(
         &self,
         identity: &Identity,
-        wanted: Wanted<'_, impl Iterator<Item = &'a str>>,
-    ) -> Result<(), NotAllowed> {
+        action: Action<'_, impl Iterator<Item = &'a str>>,
+    ) -> Result<(), Denied> {
         if self.is_empty() {
             return Ok(());
         }
-        let left = self.left(identity, &wanted, |_| true)?;
+        let left = self.left(identity, &action, |_| true)?;
         // The projects in which all domains so far are allowed; `None`: every project.
         let mut projects = projects_of(&left);
-        for domain in wanted.domains {
+        for domain in action.domains {
             let domain = plain(domain);
             let fits: Vec<&Rule> = left.iter().copied().filter(|rule| rule.allows_domain(&domain)).collect();
             projects = match (projects, projects_of(&fits)) {
@@ -93,7 +93,7 @@ impl Policy {
                 (before, these) => these.or(before),
             };
             if projects.as_ref().is_some_and(BTreeSet::is_empty) {
-                return Err(NotAllowed("domain"));
+                return Err(Denied("domain"));
             }
         }
         Ok(())
@@ -103,21 +103,21 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`NotAllowed`], with the first part of the call that no rule was left for.
+    /// [`Denied`], with the first part of the call that no rule was left for.
     pub(crate) fn check<'a>(
         &self,
         identity: &Identity,
-        wanted: Wanted<'_, impl Iterator<Item = &'a str>>,
-    ) -> Result<(), NotAllowed> {
+        action: Action<'_, impl Iterator<Item = &'a str>>,
+    ) -> Result<(), Denied> {
         if self.is_empty() {
             return Ok(());
         }
         let left =
-            self.left(identity, &wanted, |rule| any(rule.projects.as_deref(), |project| project == wanted.project))?;
-        for domain in wanted.domains {
+            self.left(identity, &action, |rule| any(rule.projects.as_deref(), |project| project == action.project))?;
+        for domain in action.domains {
             let domain = plain(domain);
             if !left.iter().any(|rule| rule.allows_domain(&domain)) {
-                return Err(NotAllowed("domain"));
+                return Err(Denied("domain"));
             }
         }
         Ok(())
@@ -127,18 +127,18 @@ impl Policy {
     fn left<D>(
         &self,
         identity: &Identity,
-        wanted: &Wanted<'_, D>,
+        action: &Action<'_, D>,
         fits_project: impl Fn(&Rule) -> bool,
-    ) -> Result<Vec<&Rule>, NotAllowed> {
+    ) -> Result<Vec<&Rule>, Denied> {
         let mut left: Vec<&Rule> = self.0.iter().filter(|rule| rule.identity.is(identity)).collect();
         let mut keep = |what, fits: &dyn Fn(&Rule) -> bool| {
             left.retain(|rule| fits(rule));
-            if left.is_empty() { Err(NotAllowed(what)) } else { Ok(()) }
+            if left.is_empty() { Err(Denied(what)) } else { Ok(()) }
         };
         keep("call", &|_| true)?;
-        keep("method", &|rule| any(rule.methods.as_deref(), |method| *method == wanted.method))?;
+        keep("method", &|rule| any(rule.methods.as_deref(), |method| *method == action.method))?;
         keep("project", &fits_project)?;
-        keep("certificate", &|rule| any(rule.certificates.as_deref(), |id| id == wanted.certificate))?;
+        keep("certificate", &|rule| any(rule.certificates.as_deref(), |id| id == action.certificate))?;
         Ok(left)
     }
 }
@@ -158,7 +158,7 @@ fn projects_of<'a>(rules: &[&'a Rule]) -> Option<BTreeSet<&'a str>> {
     Some(projects)
 }
 
-impl Who {
+impl Principal {
     fn parse(text: &str) -> Result<Self, &'static str> {
         if text == "anyone" {
             return Ok(Self::Anyone);
@@ -194,9 +194,9 @@ impl Who {
     fn is(&self, identity: &Identity) -> bool {
         match (self, identity) {
             (Self::Anyone, _) => true,
-            (Self::Uid(wanted), Identity::Uid(uid)) => wanted == uid,
-            (Self::Dns(wanted), Identity::Certificate(names)) => names.dns.contains(wanted),
-            (Self::Spiffe(wanted), Identity::Certificate(names)) => names.spiffe.as_ref() == Some(wanted),
+            (Self::Uid(action), Identity::Uid(uid)) => action == uid,
+            (Self::Dns(action), Identity::Certificate(names)) => names.dns.contains(action),
+            (Self::Spiffe(action), Identity::Certificate(names)) => names.spiffe.as_ref() == Some(action),
             (Self::SpiffeBelow(path), Identity::Certificate(names)) => {
                 names.spiffe.as_ref().is_some_and(|id| id.len() > path.len() && id.starts_with(path))
             }
@@ -213,7 +213,7 @@ fn rule(table: &toml::Table, fault: &mut dyn FnMut(&dyn fmt::Display)) -> Option
     }
     let identity = match table.get("identity").and_then(toml::Value::as_str) {
         None => Err("needs an identity"),
-        Some(text) => Who::parse(text),
+        Some(text) => Principal::parse(text),
     };
     let identity = identity.map_err(|what| fault(&what)).ok();
     let mut list = |key: &str| {

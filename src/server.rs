@@ -30,7 +30,6 @@ use crate::{
     audit::{Audit, Destination},
     cloud::{self, Client},
     credentials::{self, Credentials, Project},
-    http::{self, Upstream},
     pb::{
         self,
         certificate_service_server::{CertificateServiceServer, SERVICE_NAME},
@@ -39,6 +38,7 @@ use crate::{
     service::Certificates,
     telemetry::{Abort, Metrics},
     tls::{self, Tls},
+    upstream::{self, Upstream},
 };
 
 /// Connections that may be in their handshake at once, in the whole process. Each may hold a TLS record of 16 KiB.
@@ -50,7 +50,7 @@ const GREETING_GRACE: Duration = Duration::from_millis(50);
 /// Where and how to serve.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub(crate) upstream: http::Settings,
+    pub(crate) upstream: upstream::Settings,
     pub(crate) credentials: credentials::Settings,
     pub(crate) project: credentials::ProjectSettings,
     pub(crate) listen: Address,

@@ -12,7 +12,7 @@ use crate::{
     call::Call,
     cloud::{Client, Operation},
     pb::{self, certificate_service_server::CertificateService},
-    policy::{NotAllowed, Policy, Wanted},
+    policy::{Action, Denied, Policy},
     status,
     telemetry::Metrics,
     validate::{Names, Rules, Validate},
@@ -45,7 +45,7 @@ impl Certificates {
         if violations.total > 0 {
             return Err(status::invalid_request(&violations));
         }
-        let wanted = Wanted {
+        let action = Action {
             method: O::METHOD,
             project: names.project_id,
             certificate: names.certificate_id,
@@ -55,7 +55,7 @@ impl Certificates {
         let default = if names.project_id.is_empty() { self.cloud.known_default_project() } else { None };
         let default = if names.project_id.is_empty() && default.is_none() {
             // A caller that may do this in no project has nobody asked for one.
-            if let Err(denied) = self.policy.check_without_project(identity, wanted.clone()) {
+            if let Err(denied) = self.policy.check_without_project(identity, action.clone()) {
                 note::<O>(&call, names);
                 return Err(self.denied::<O>(&denied));
             }
@@ -71,7 +71,7 @@ impl Certificates {
             names.project_id = project;
         }
         note::<O>(&call, names);
-        if let Err(denied) = self.policy.check(identity, Wanted { project: names.project_id, ..wanted }) {
+        if let Err(denied) = self.policy.check(identity, Action { project: names.project_id, ..action }) {
             return Err(self.denied::<O>(&denied));
         }
         let done = self.cloud.call(&request, default.as_deref(), &call).await;
@@ -83,8 +83,8 @@ impl Certificates {
         Ok(response)
     }
 
-    fn denied<O: Operation>(&self, NotAllowed(part): &NotAllowed) -> Status {
-        self.metrics.calls_not_allowed.inc();
+    fn denied<O: Operation>(&self, Denied(part): &Denied) -> Status {
+        self.metrics.calls_denied.inc();
         status::caller_not_allowed(part, O::METHOD)
     }
 }

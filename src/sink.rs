@@ -212,7 +212,9 @@ impl Queue {
                         output = Output::to(file);
                         info!("{} opened again", O::NAME);
                     }
-                    Err(fault) => error!(%fault, "{} can't be opened again; the old one is written on", O::NAME),
+                    Err(fault) => {
+                        error!(error = %fault, "{} can't be opened again; the old one is written on", O::NAME)
+                    }
                 }
                 succeeded &= self.write(outlet, &mut output, after);
             }

@@ -3,8 +3,8 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
-mod own;
-mod within;
+mod local;
+mod size_limit;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,12 +16,12 @@ use tonic_types::{
     QuotaFailure, QuotaViolation, RequestInfo, ResourceInfo, RetryInfo,
 };
 
-pub(crate) use self::own::{
+pub(crate) use self::local::{
     caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large, panicked, rejected,
     request_stalled, shutting_down, too_far_ahead, too_many_entries, unimplemented, unreadable_message,
     unsupported_encoding,
 };
-use self::own::{
+use self::local::{
     circuit_open, garbled, lost, queue_full, rate_limited, redirected, unexpected, unreachable, unsafe_request,
 };
 use crate::{
@@ -60,14 +60,14 @@ pub(crate) fn code(kind: Kind) -> Code {
 pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
     let mut status = match error {
         Error::Refused(refusal) => refused(refusal, names),
-        Error::CredentialsRefused(refusal, skew) => own::credentials_refused(refusal, *skew),
-        Error::Unauthorized(missing) => own::unauthorized(missing, names.project_id),
+        Error::CredentialsRefused(refusal, skew) => local::credentials_refused(refusal, *skew),
+        Error::Unauthorized(missing) => local::unauthorized(missing, names.project_id),
         Error::CircuitOpen(wait) => circuit_open(*wait),
         Error::RateLimited(limited) => rate_limited(*limited),
-        Error::QueueFull(full) => queue_full(*full),
+        Error::LockQueueFull(full) => queue_full(*full),
         Error::Unreachable(cause) => unreachable(cause),
         Error::ConnectionLost(cause) => lost(cause),
-        Error::Garbled(cause) => garbled(cause),
+        Error::Decode(cause) => garbled(cause),
         Error::Redirected { status, .. } => redirected(status.as_u16()),
         Error::Unexpected { status, content_type, .. } => unexpected(status.as_u16(), content_type.as_deref()),
         Error::UnsafeRequest(field) => unsafe_request(field),
@@ -82,7 +82,7 @@ pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
 fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
     let kind = refusal.kind();
     let description = || refusal.row().map_or("", |row| row.meaning);
-    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(reason(refusal), CLOUD, facts(refusal)).into()];
+    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(reason(refusal), CLOUD, metadata(refusal)).into()];
     if let Some(wait) = refusal.wait() {
         details.push(RetryInfo::new(Some(wait)).into());
     }
@@ -116,7 +116,7 @@ fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
         details.push(RequestInfo::new(id, "").into());
     }
     details.push(Help::new(vec![HelpLink::new("Error codes of the API gateway", ERROR_CODES)]).into());
-    let mut status = within::status(code(kind), &refusal.message, details);
+    let mut status = size_limit::status(code(kind), &refusal.message, details);
     pushback(&mut status, refusal);
     status
 }
@@ -132,11 +132,11 @@ fn reason(refusal: &Refusal) -> String {
 }
 
 /// What a program may want to know of the refusal.
-fn facts(refusal: &Refusal) -> HashMap<String, String> {
-    let mut facts = HashMap::from([("http_status".to_owned(), refusal.status.to_string())]);
+fn metadata(refusal: &Refusal) -> HashMap<String, String> {
+    let mut metadata = HashMap::from([("http_status".to_owned(), refusal.status.to_string())]);
     let mut note = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
-            facts.insert(name.to_owned(), value.to_owned());
+            metadata.insert(name.to_owned(), value.to_owned());
         }
     };
     note("error_code", refusal.code.as_deref());
@@ -157,8 +157,8 @@ fn facts(refusal: &Refusal) -> HashMap<String, String> {
     note("outcome", (refusal.processed() == Processed::Unknown).then_some("unknown"));
     let encoded = refusal.encoded_authorization_message.as_deref();
     // Half of it could not be decoded, so it is whole or not there at all.
-    note("encoded_authorization_message", encoded.filter(|text| text.len() <= within::MOST_OPAQUE));
-    facts
+    note("encoded_authorization_message", encoded.filter(|text| text.len() <= size_limit::MOST_OPAQUE));
+    metadata
 }
 
 /// What is used up, and how much of it there was.
@@ -214,13 +214,13 @@ fn field(parameter: &str, names: Names<'_>) -> String {
 
 /// Tells clients that repeat by themselves when to do so (gRFC A6), or not to.
 fn pushback(status: &mut Status, refusal: &Refusal) {
-    let pause = match (refusal.processed(), refusal.retry_after) {
+    let delay = match (refusal.processed(), refusal.retry_after) {
         // A repeat could do twice what may have been done already.
         (Processed::Unknown, _) if status.code() == Code::Unavailable => "-1".to_owned(),
         (Processed::No, Some(wait)) => millis(wait),
         _ => return,
     };
-    if let Ok(value) = pause.parse() {
+    if let Ok(value) = delay.parse() {
         status.metadata_mut().insert("grpc-retry-pushback-ms", value);
     }
 }

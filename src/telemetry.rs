@@ -84,7 +84,7 @@ pub(crate) struct Metrics {
     credential_fuses: Family<IdentityLabels, Gauge>,
     expiries: Family<IdentityLabels, Gauge>,
     /// TLS handshakes on the gRPC port that came to nothing.
-    pub(crate) tls_handshakes_failed: Counter,
+    pub(crate) tls_handshake_failures: Counter,
     /// When the gateway's certificate ends, in seconds since 1970; 0 without TLS.
     pub(crate) tls_not_after: Gauge,
     /// The earliest time at which the CA of a loaded revocation list issues its next one, in seconds since 1970; 0 without lists.
@@ -96,7 +96,7 @@ pub(crate) struct Metrics {
     /// Audit lines of calls without a valid message that were left out, since there were many.
     pub(crate) audit_lines_suppressed: Counter,
     /// Calls that policy refused.
-    pub(crate) calls_not_allowed: Counter,
+    pub(crate) calls_denied: Counter,
 }
 
 impl Default for Metrics {
@@ -120,14 +120,14 @@ impl Default for Metrics {
             credential_states: Family::default(),
             credential_fuses: Family::default(),
             expiries: Family::default(),
-            tls_handshakes_failed: Counter::default(),
+            tls_handshake_failures: Counter::default(),
             tls_not_after: Gauge::default(),
             tls_crl_next_update: Gauge::default(),
             file_reloads: Family::default(),
             files_failing: Family::default(),
             audit_lines_not_written: Counter::default(),
             audit_lines_suppressed: Counter::default(),
-            calls_not_allowed: Counter::default(),
+            calls_denied: Counter::default(),
         };
         metrics.registered()
     }
@@ -204,9 +204,9 @@ impl Metrics {
             self.expiries.clone(),
         );
         registry.register(
-            "apig_gateway_tls_handshakes_failed",
+            "apig_gateway_tls_handshake_failures",
             "TLS handshakes on the gRPC port that came to nothing",
-            self.tls_handshakes_failed.clone(),
+            self.tls_handshake_failures.clone(),
         );
         registry.register_with_unit(
             "apig_gateway_tls_certificate_not_after",
@@ -241,11 +241,7 @@ impl Metrics {
             self.audit_lines_suppressed.clone(),
         );
         registry.register("apig_gateway_log_lines_lost", "Log lines that were not written", log::lines_lost());
-        registry.register(
-            "apig_gateway_calls_not_allowed",
-            "Calls that the policy refused",
-            self.calls_not_allowed.clone(),
-        );
+        registry.register("apig_gateway_calls_denied", "Calls that the policy refused", self.calls_denied.clone());
         self
     }
 

@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use tonic::Request;
 
-use super::{Failure, client, colour, present};
+use super::{Failure, client, colour, output};
 use crate::{
     config::Environment,
     credentials::parse_token,
@@ -75,7 +75,7 @@ pub(super) async fn run(options: Options, environment: Environment<'_>) -> Resul
     }
     let channel = client::connect(&options.target, &options.tls, timeout).await?;
     let result = CertificateServiceClient::new(channel).attach_domains(request).await;
-    let answer = present::Answer::of(result);
+    let answer = output::CallOutput::of(result);
     let mut out = io::stdout();
     match options.output {
         Output::Text => answer.text(&mut out, colour())?,

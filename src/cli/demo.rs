@@ -11,7 +11,7 @@ use emulator::{Emulator, World};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, transport::Channel};
 
-use super::{Failure, client, colour, present::Answer, serve::Signals};
+use super::{Failure, client, colour, output::CallOutput, serve::Signals};
 use crate::{
     config::{Config, Sources},
     log::{LogFormat, start_logs},
@@ -124,7 +124,7 @@ async fn play(number: usize, scene: &Scene, channel: Channel, out: &mut dyn Writ
     });
     request.set_timeout(Duration::from_secs(5));
     request.metadata_mut().insert("x-auth-token", tonic::metadata::MetadataValue::from_static(scene.token));
-    let answer = Answer::of(CertificateServiceClient::new(channel).attach_domains(request).await);
+    let answer = CallOutput::of(CertificateServiceClient::new(channel).attach_domains(request).await);
     writeln!(out, "{number}. {}", scene.title)?;
     answer.text(out, colour())?;
     let right = answer.code() == scene.code;

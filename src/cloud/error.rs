@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use super::{rate_limit::RateLimited, refusal::Refusal, turn::QueueFull};
-use crate::credentials::Missing;
+use super::{certificate_lock::LockQueueFull, rate_limit::RateLimited, refusal::Refusal};
+use crate::credentials::CredentialError;
 
 /// How far this machine's clock is from the cloud's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +40,15 @@ pub(crate) enum Error {
     /// The limit on requests a second leaves no slot before the deadline. Nothing was sent.
     RateLimited(RateLimited),
     /// Too many calls wait for the same certificate. Nothing was sent.
-    QueueFull(QueueFull),
+    LockQueueFull(LockQueueFull),
     /// There is no credential to call the cloud with. Nothing was sent.
-    Unauthorized(Missing),
+    Unauthorized(CredentialError),
     /// No connection: nothing was sent.
     Unreachable(String),
     /// The connection broke after the request had left: the outcome is unknown.
     ConnectionLost(String),
     /// An answer that is no HTTP: the outcome is unknown.
-    Garbled(String),
+    Decode(String),
     /// A redirect, which is never followed.
     Redirected { status: StatusCode, request_id: Option<String> },
     /// A status below 400 that the operation does not document, such as a login page's 200.
@@ -65,11 +65,11 @@ impl Error {
             Self::Redirected { request_id, .. } | Self::Unexpected { request_id, .. } => request_id.as_deref(),
             Self::CircuitOpen(_)
             | Self::RateLimited(_)
-            | Self::QueueFull(_)
+            | Self::LockQueueFull(_)
             | Self::Unauthorized(_)
             | Self::Unreachable(_)
             | Self::ConnectionLost(_)
-            | Self::Garbled(_)
+            | Self::Decode(_)
             | Self::UnsafeRequest(_) => None,
         }
     }

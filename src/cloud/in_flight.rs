@@ -13,7 +13,7 @@ use super::{
     breaker::{Admission, Circuit},
     rate_limit::Slot,
 };
-use crate::{call::Progress, http::SendHook, sync::Mutex, telemetry::Metrics};
+use crate::{call::Progress, sync::Mutex, telemetry::Metrics, upstream::SendHook};
 
 /// An unanswered request counts as a failure of the upstream once it has waited this long. Callers choose their deadlines,
 /// so that a shorter wait says nothing.

@@ -57,7 +57,7 @@ struct Ticket<'a> {
     notify: Arc<Notify>,
 }
 
-enum Turn {
+enum CertificateLock {
     Granted(Slot),
     /// First in the queue; a slot is free at this time.
     At(Instant),
@@ -81,17 +81,17 @@ impl RateLimiter {
         loop {
             let now = clock.now();
             match ticket.turn(now) {
-                Turn::Granted(slot) => return Ok(slot),
+                CertificateLock::Granted(slot) => return Ok(slot),
                 // Requests ahead can leave later than expected.
-                Turn::At(at) if at >= deadline => {
+                CertificateLock::At(at) if at >= deadline => {
                     return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
                 }
-                Turn::At(at) => tokio::select! {
+                CertificateLock::At(at) => tokio::select! {
                     biased;
                     () = ticket.notify.notified() => {}
                     () = clock.sleep(at.saturating_duration_since(now)) => {}
                 },
-                Turn::Later => ticket.notify.notified().await,
+                CertificateLock::Later => ticket.notify.notified().await,
             }
         }
     }
@@ -144,19 +144,19 @@ impl State {
 }
 
 impl Ticket<'_> {
-    fn turn(&self, now: Instant) -> Turn {
+    fn turn(&self, now: Instant) -> CertificateLock {
         let mut state = self.limiter.lock();
         if !state.queue.front().is_some_and(|first| Arc::ptr_eq(first, &self.notify)) {
-            return Turn::Later;
+            return CertificateLock::Later;
         }
         state.forget_before(now);
         if state.sent.len() + state.reserved < self.limiter.limit {
             state.reserved += 1;
             state.queue.pop_front();
             state.notify_first();
-            return Turn::Granted(Slot { limiter: Some(Arc::clone(self.limiter)) });
+            return CertificateLock::Granted(Slot { limiter: Some(Arc::clone(self.limiter)) });
         }
-        state.sent.front().map_or(Turn::Later, |oldest| Turn::At(*oldest + WINDOW))
+        state.sent.front().map_or(CertificateLock::Later, |oldest| CertificateLock::At(*oldest + WINDOW))
     }
 }
 

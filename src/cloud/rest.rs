@@ -39,7 +39,7 @@ include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 
 /// What fills the places of a path that the request leaves open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct PathDefaults<'a> {
     /// `apic` or `apigw`.
     pub(crate) family: &'static str,
     /// For requests without a `project_id`.
@@ -48,7 +48,7 @@ pub(crate) struct Place<'a> {
 
 /// A request's REST form.
 #[derive(Debug)]
-pub(crate) struct Form {
+pub(crate) struct RestRequest {
     /// The path, from its first slash on.
     pub(crate) path: String,
     /// The JSON.
@@ -59,7 +59,7 @@ pub(crate) struct Form {
     project: Range<usize>,
 }
 
-impl Form {
+impl RestRequest {
     /// The certificate that the operation changes: its path, which names the project too.
     pub(crate) fn changes(&self) -> Option<&str> {
         self.path.get(..self.certificate_ends?)
@@ -80,7 +80,10 @@ pub(crate) struct UnsafeSegment(pub(crate) &'static str);
 /// # Errors
 ///
 /// [`UnsafeSegment`] names the field whose value can't be a path segment.
-pub(crate) fn form<O: Operation>(request: &O, place: Place<'_>) -> Result<Form, UnsafeSegment> {
+pub(crate) fn rest_request<O: Operation>(
+    request: &O,
+    defaults: PathDefaults<'_>,
+) -> Result<RestRequest, UnsafeSegment> {
     let mut path = String::with_capacity(160);
     let mut certificate_ends = None;
     let mut project = 0..0;
@@ -89,9 +92,9 @@ pub(crate) fn form<O: Operation>(request: &O, place: Place<'_>) -> Result<Form, 
         let start = path.len();
         path.push_str(match segment {
             Segment::Literal(text) => text,
-            Segment::Family => place.family,
+            Segment::Family => defaults.family,
             Segment::Field { name, value } => {
-                let value = match place.default_project {
+                let value = match defaults.default_project {
                     Some(project) if value.is_empty() && name == "project_id" => project,
                     _ => value,
                 };
@@ -114,7 +117,7 @@ pub(crate) fn form<O: Operation>(request: &O, place: Place<'_>) -> Result<Form, 
         serde_json::to_writer(&mut json, request).expect("messages hold strings, booleans and numbers, and no maps");
         Bytes::from(json)
     });
-    Ok(Form { path, body, certificate_ends, project })
+    Ok(RestRequest { path, body, certificate_ends, project })
 }
 
 #[cfg(test)]
@@ -124,8 +127,8 @@ mod tests {
 
     use super::*;
 
-    fn place() -> Place<'static> {
-        Place { family: "apic", default_project: Some("default") }
+    fn defaults() -> PathDefaults<'static> {
+        PathDefaults { family: "apic", default_project: Some("default") }
     }
 
     fn documented() -> pb::AttachDomainsRequest {
@@ -145,13 +148,13 @@ mod tests {
 
     #[test]
     fn the_documented_example_has_the_documented_form() {
-        let form = form(&documented(), place()).unwrap();
+        let rest_request = rest_request(&documented(), defaults()).unwrap();
         assert_eq!(
-            form.path,
+            rest_request.path,
             "/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67/domains/attach"
         );
         assert_eq!(
-            form.body.unwrap(),
+            rest_request.body.unwrap(),
             concat!(
                 r#"{"domains":[{"domain":"apigtest.xxx.com","instance_ids":["#,
                 r#""f0fa1789-3b76-433b-a787-9892951c620e","7d39549681c54d968ec2910da9da95cd"]}]}"#
@@ -161,9 +164,9 @@ mod tests {
 
     #[test]
     fn a_change_names_its_certificate() {
-        let form = form(&documented(), place()).unwrap();
+        let rest_request = rest_request(&documented(), defaults()).unwrap();
         assert_eq!(
-            form.changes(),
+            rest_request.changes(),
             Some("/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67")
         );
     }
@@ -171,14 +174,14 @@ mod tests {
     #[test]
     fn the_dedicated_gateway_has_its_own_segment_and_an_open_project_takes_the_default() {
         let request = pb::AttachDomainsRequest { project_id: String::new(), ..documented() };
-        let form = form(&request, Place { family: "apigw", ..place() }).unwrap();
-        assert!(form.path.starts_with("/v2/default/apigw/certificates/"), "{}", form.path);
+        let rest_request = rest_request(&request, PathDefaults { family: "apigw", ..defaults() }).unwrap();
+        assert!(rest_request.path.starts_with("/v2/default/apigw/certificates/"), "{}", rest_request.path);
     }
 
     #[test]
     fn an_id_that_would_climb_makes_no_path() {
         let request = pb::AttachDomainsRequest { certificate_id: "..".into(), ..documented() };
-        assert_eq!(form(&request, place()).unwrap_err(), UnsafeSegment("certificate_id"));
+        assert_eq!(rest_request(&request, defaults()).unwrap_err(), UnsafeSegment("certificate_id"));
     }
 
     fn domains() -> impl Strategy<Value = pb::AttachOrDetachDomainInfo> {
@@ -195,7 +198,7 @@ mod tests {
         #[test]
         fn the_json_says_what_the_message_says_and_no_more(domains in vec(domains(), 1..8)) {
             let request = pb::AttachDomainsRequest { domains: domains.clone(), ..documented() };
-            let sent: Value = serde_json::from_slice(&form(&request, place()).unwrap().body.unwrap()).unwrap();
+            let sent: Value = serde_json::from_slice(&rest_request(&request, defaults()).unwrap().body.unwrap()).unwrap();
             let expected: Vec<Value> = domains.into_iter().map(|entry| {
                 let mut object = Map::new();
                 object.insert("domain".into(), entry.domain.into());

@@ -9,10 +9,10 @@ use super::{Error, Processed, Refusal};
 use crate::sync::Mutex;
 
 /// The first pause is anything up to this; each further one up to twice as much.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
 
 /// No pause of our own choosing is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// What became of a request, as far as it matters to a repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Fate {
     /// It never left: a repeat does nothing twice.
     NotSent,
     /// It was turned away before anything was done; the pause that helps, and whether the cloud itself asked for it.
-    Refused { pause: Duration, asked: bool, throttled: bool },
+    Refused { delay: Duration, asked: bool, throttled: bool },
     /// It was dealt with, or may have been: never repeated.
     Final,
 }
@@ -35,9 +35,9 @@ impl Error {
             | Self::Unauthorized(_)
             | Self::CircuitOpen(_)
             | Self::RateLimited(_)
-            | Self::QueueFull(_)
+            | Self::LockQueueFull(_)
             | Self::ConnectionLost(_)
-            | Self::Garbled(_)
+            | Self::Decode(_)
             | Self::Redirected { .. }
             | Self::Unexpected { .. }
             | Self::UnsafeRequest(_) => Fate::Final,
@@ -47,8 +47,8 @@ impl Error {
 
 fn fate(refusal: &Refusal) -> Fate {
     match (refusal.processed(), refusal.wait()) {
-        (Processed::No, Some(pause)) => {
-            Fate::Refused { pause, asked: refusal.is_wait_asked(), throttled: refusal.is_throttling() }
+        (Processed::No, Some(delay)) => {
+            Fate::Refused { delay, asked: refusal.is_wait_asked(), throttled: refusal.is_throttling() }
         }
         _ => Fate::Final,
     }
@@ -58,39 +58,39 @@ fn fate(refusal: &Refusal) -> Fate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Repeat after this pause; the price is what the repeat costs the budget.
-    Repeat { pause: Duration, price: u32 },
+    Repeat { delay: Duration, price: u32 },
     /// The error goes to the caller.
     GiveUp,
 }
 
-/// Decides after attempt number `attempt` (from 1) of at most `most`, with `left` until the deadline. `chance` is from 0
+/// Decides after attempt number `attempt` (from 1) of at most `most`, with `left` until the deadline. `jitter` is from 0
 /// up to 1.
-pub(crate) fn decide(fate: Fate, attempt: u32, most: u32, left: Duration, chance: f64) -> Decision {
+pub(crate) fn decide(fate: Fate, attempt: u32, most: u32, left: Duration, jitter: f64) -> Decision {
     if attempt >= most {
         return Decision::GiveUp;
     }
     let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(16));
-    let (pause, price) = match fate {
+    let (delay, price) = match fate {
         Fate::Final => return Decision::GiveUp,
-        Fate::NotSent => ((FIRST_PAUSE * doubled).min(LONGEST_PAUSE).mul_f64(chance), 1),
+        Fate::NotSent => ((FIRST_DELAY * doubled).min(LONGEST_DELAY).mul_f64(jitter), 1),
         // Exactly as asked, and then a little more, so that those who were told the same don't come back together.
-        Fate::Refused { pause, asked: true, throttled } => {
-            (pause + FIRST_PAUSE.mul_f64(chance), if throttled { 2 } else { 1 })
+        Fate::Refused { delay, asked: true, throttled } => {
+            (delay + FIRST_DELAY.mul_f64(jitter), if throttled { 2 } else { 1 })
         }
-        Fate::Refused { pause, asked: false, throttled } => {
-            ((pause * doubled).min(LONGEST_PAUSE.max(pause)).mul_f64(chance), if throttled { 2 } else { 1 })
+        Fate::Refused { delay, asked: false, throttled } => {
+            ((delay * doubled).min(LONGEST_DELAY.max(delay)).mul_f64(jitter), if throttled { 2 } else { 1 })
         }
     };
     // An attempt needs time too: one that would begin at the deadline only adds load.
-    if pause >= left { Decision::GiveUp } else { Decision::Repeat { pause, price } }
+    if delay >= left { Decision::GiveUp } else { Decision::Repeat { delay, price } }
 }
 
 /// Repeats for the whole upstream: a share of the calls and a small floor, so that an outage is not multiplied.
 #[derive(Debug)]
-pub(crate) struct Budget(Mutex<Purse>);
+pub(crate) struct Budget(Mutex<TokenBucket>);
 
 #[derive(Debug)]
-struct Purse {
+struct TokenBucket {
     /// What repeats may still cost; a repeat costs 1, one after throttling 2.
     amount: f64,
     filled: Instant,
@@ -105,24 +105,24 @@ impl Budget {
     const MOST: f64 = 10.0;
 
     pub(crate) fn new(now: Instant) -> Self {
-        Self(Mutex::new(Purse { amount: Self::MOST, filled: now }))
+        Self(Mutex::new(TokenBucket { amount: Self::MOST, filled: now }))
     }
 
     /// Counts a call.
     fn deposit(&self, now: Instant) {
-        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = now.saturating_duration_since(purse.filled).as_secs_f64();
-        purse.amount = (purse.amount + Self::SHARE + Self::FLOOR * seconds).min(Self::MOST);
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = now.saturating_duration_since(bucket.filled).as_secs_f64();
+        bucket.amount = (bucket.amount + Self::SHARE + Self::FLOOR * seconds).min(Self::MOST);
         // Two threads may have read their clocks in another order: no second counts twice.
-        purse.filled = purse.filled.max(now);
+        bucket.filled = bucket.filled.max(now);
     }
 
     /// Takes the price of a repeat, if there is as much.
     fn withdraw(&self, price: u32) -> bool {
-        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let enough = purse.amount >= f64::from(price);
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = bucket.amount >= f64::from(price);
         if enough {
-            purse.amount -= f64::from(price);
+            bucket.amount -= f64::from(price);
         }
         enough
     }
@@ -131,9 +131,9 @@ impl Budget {
 /// The time and chance that the loop runs on.
 pub(crate) trait Clock {
     fn now(&self) -> Instant;
-    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send;
+    fn sleep(&self, delay: Duration) -> impl Future<Output = ()> + Send;
     /// From 0 up to 1.
-    fn chance(&self) -> f64;
+    fn jitter(&self) -> f64;
 }
 
 /// The clock of the runtime.
@@ -145,11 +145,11 @@ impl Clock for RuntimeClock {
         Instant::now()
     }
 
-    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send {
-        tokio::time::sleep(pause)
+    fn sleep(&self, delay: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(delay)
     }
 
-    fn chance(&self) -> f64 {
+    fn jitter(&self) -> f64 {
         fastrand::f64()
     }
 }
@@ -180,10 +180,10 @@ where
             Err(error) => error,
         };
         let left = deadline.saturating_duration_since(clock.now());
-        match decide(error.fate(), number, most, left, clock.chance()) {
-            Decision::Repeat { pause, price } if budget.withdraw(price) => {
-                repeated(&error, number, pause);
-                clock.sleep(pause).await;
+        match decide(error.fate(), number, most, left, clock.jitter()) {
+            Decision::Repeat { delay, price } if budget.withdraw(price) => {
+                repeated(&error, number, delay);
+                clock.sleep(delay).await;
                 before = Some(error);
             }
             Decision::Repeat { .. } | Decision::GiveUp => return Err(error),

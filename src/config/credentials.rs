@@ -11,8 +11,8 @@ use crate::{
     credentials::{
         CredentialFile, IdToken, Keys, Kind, Login, ProjectSettings, Scope, Settings, Source, Workload, parse_token,
     },
-    http,
     secret::Secret,
+    upstream,
     validate::is_safe_segment,
 };
 
@@ -44,17 +44,17 @@ type Fault = (&'static str, String);
 
 /// How the services that give credentials are reached.
 struct Services {
-    iam: http::Settings,
-    sts: http::Settings,
+    iam: upstream::Settings,
+    sts: upstream::Settings,
     /// On a link of their own: no proxy.
-    metadata: http::Settings,
+    metadata: upstream::Settings,
     region: Option<String>,
     allows_plaintext: bool,
 }
 
 pub(super) fn read(
     read: &mut Reader<'_>,
-    upstream: Option<&http::Settings>,
+    upstream: Option<&upstream::Settings>,
     project_id: Option<String>,
 ) -> Option<Credentials> {
     let kind = read.one_of("credentials", &KINDS);
@@ -96,7 +96,7 @@ pub(super) fn read(
     Some(Credentials { settings, project })
 }
 
-fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<Services> {
+fn services(read: &mut Reader<'_>, upstream: Option<&upstream::Settings>) -> Option<Services> {
     let region = read.text("region");
     // Where the SDK was told of another endpoint, so are we.
     let endpoint = |read: &mut Reader<'_>, key, variable, usual: String| {
@@ -117,10 +117,10 @@ fn services(read: &mut Reader<'_>, upstream: Option<&http::Settings>) -> Option<
         plaintext::check_near(read, "metadata-endpoint", url);
     }
     let allows_plaintext = plaintext::is_allowed(read);
-    let at = |base| upstream.map(|upstream| http::Settings { base, shows_identity: false, ..upstream.clone() });
+    let at = |base| upstream.map(|upstream| upstream::Settings { base, shows_identity: false, ..upstream.clone() });
     let near = |base| {
         let connect_timeout = Duration::from_secs(3);
-        upstream.map(|upstream| http::Settings {
+        upstream.map(|upstream| upstream::Settings {
             base,
             shows_identity: false,
             proxy: None,
@@ -322,14 +322,14 @@ fn workload(foreign: &dyn Fn(&str) -> Option<String>) -> Result<Option<Workload>
 fn container(
     services: &Services,
     foreign: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<Source<http::Settings>>, Fault> {
+) -> Result<Option<Source<upstream::Settings>>, Fault> {
     let (Some(uri), Some(token_file)) = (foreign(CONTAINER_URI), foreign(CONTAINER_TOKEN)) else { return Ok(None) };
     let (uri, query) = uri.split_once('?').unwrap_or((&uri, ""));
     let base = base_url(uri).map_err(|what| ("credentials", format!("is container, but {CONTAINER_URI} {what}")))?;
     if !services.allows_plaintext {
         plaintext::near(&base).map_err(|what| ("credentials", format!("is container, but {CONTAINER_URI} {what}")))?;
     }
-    let at = http::Settings { base, ..services.metadata.clone() };
+    let at = upstream::Settings { base, ..services.metadata.clone() };
     Ok(Some(Source::Container { at, query: query.to_owned(), token_file: token_file.into() }))
 }
 

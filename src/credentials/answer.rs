@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header};
 
 use super::source::reason;
-use crate::{http::Answer, mask::Masker};
+use crate::{mask::Masker, upstream::Response};
 
 /// Whether an answer of an identity service says no to the gateway, rather than that it can't serve now: proxies and
 /// services that start answer 404, 405 and the like too, and a 400 counts only in IAM's own words.
-pub(super) fn is_refusal(answer: &Answer) -> bool {
+pub(super) fn is_refusal(answer: &Response) -> bool {
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
         StatusCode::BAD_REQUEST => !reason(&answer.body, &Masker::default()).is_empty(),
@@ -35,9 +35,9 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: &'static str) -> Answer {
+    fn answer(status: u16, body: &'static str) -> Response {
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }
+        Response { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::{Missing, Proof, supervisor::supervise};
+use super::{Credential, CredentialError, supervisor::supervise};
 use crate::{
     sync::preemption_point,
     telemetry::{CredentialState, Renewals},
@@ -28,8 +28,8 @@ const YOUNG: Duration = Duration::from_secs(2);
 
 /// Pauses after fetches that failed: the first, the longest, and the one after a refusal, since wrong passwords lock the
 /// account they are for.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
 /// No `Retry-After` delays a fetch by more.
@@ -43,8 +43,8 @@ const LONGEST_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a source gave.
 #[derive(Debug, Clone)]
-pub(crate) struct Fresh {
-    pub(crate) proof: Proof,
+pub(crate) struct Fetched {
+    pub(crate) credential: Credential,
     /// How long it is good for, from now on.
     pub(crate) life: Duration,
 }
@@ -70,7 +70,7 @@ struct State {
 
 #[derive(Debug)]
 struct Current {
-    proof: Proof,
+    credential: Credential,
     since: Instant,
     until: Instant,
 }
@@ -94,7 +94,7 @@ impl Cache {
     /// Begins to fetch, and says in the log from where. Needs a runtime, which must outlive the cache.
     pub(crate) fn start<F>(source: &str, fetch: impl Fn() -> F + Send + Sync + 'static, renewals: Renewals) -> Self
     where
-        F: Future<Output = Result<Fresh, Failed>> + Send + 'static,
+        F: Future<Output = Result<Fetched, Failed>> + Send + 'static,
     {
         let state = watch::Sender::new(State::default());
         let renew = Arc::new(Notify::new());
@@ -104,9 +104,9 @@ impl Cache {
         };
         let panics = task.0.renewals.panics.clone();
         let restarted = Arc::clone(&task);
-        let panicked = move |pause| {
+        let panicked = move |delay| {
             restarted.0.renewals.failed.inc();
-            restarted.0.fail(&Failed::now("the fetch panicked".into()), pause);
+            restarted.0.fail(&Failed::now("the fetch panicked".into()), delay);
         };
         let run = move || {
             let task = Arc::clone(&task);
@@ -120,7 +120,7 @@ impl Cache {
     /// # Errors
     ///
     /// The last fetch failed, and it is not yet time for the next.
-    pub(crate) async fn proof(&self) -> Result<Proof, Missing> {
+    pub(crate) async fn credential(&self) -> Result<Credential, CredentialError> {
         let mut state = self.state.subscribe();
         loop {
             preemption_point();
@@ -128,7 +128,7 @@ impl Cache {
                 let state = state.borrow_and_update();
                 let now = Instant::now();
                 if let Some(current) = state.current.as_ref().filter(|current| current.until > now) {
-                    return Ok(current.proof.clone());
+                    return Ok(current.credential.clone());
                 }
                 if let Some(failure) = state.failure.as_ref().filter(|failure| failure.again > now) {
                     return Err(failure.missing(now));
@@ -146,11 +146,11 @@ impl Cache {
     }
 
     /// Takes a refused one out of use, once, and has another fetched; says whether it did.
-    pub(crate) fn retire(&self, refused: &Proof) -> bool {
+    pub(crate) fn retire(&self, refused: &Credential) -> bool {
         let retired = self.state.send_if_modified(|state| {
             let youth = (YOUNG * 2u32.saturating_pow(state.retired.min(16))).min(REFUSED_PAUSE);
             let Some(current) =
-                state.current.take_if(|current| current.proof == *refused && current.since.elapsed() >= youth)
+                state.current.take_if(|current| current.credential == *refused && current.since.elapsed() >= youth)
             else {
                 return false;
             };
@@ -168,12 +168,12 @@ impl Cache {
 }
 
 impl Failure {
-    fn missing(&self, now: Instant) -> Missing {
+    fn missing(&self, now: Instant) -> CredentialError {
         let cause = self.failed.cause.clone();
         if self.failed.refused {
-            Missing::Refused(cause)
+            CredentialError::Refused(cause)
         } else {
-            Missing::Unavailable { cause, wait: self.again.saturating_duration_since(now) }
+            CredentialError::Unavailable { cause, wait: self.again.saturating_duration_since(now) }
         }
     }
 }
@@ -198,10 +198,10 @@ impl Keep {
     /// Fetches, and fetches again in time, for ever.
     async fn run<F>(&self, fetch: &(impl Fn() -> F + Sync))
     where
-        F: Future<Output = Result<Fresh, Failed>> + Send,
+        F: Future<Output = Result<Fetched, Failed>> + Send,
     {
         let source = &self.source;
-        let (mut pause, mut spacing) = (FIRST_PAUSE, FIRST_PAUSE);
+        let (mut delay, mut spacing) = (FIRST_DELAY, FIRST_DELAY);
         loop {
             self.renewals.state(CredentialState::Fetching);
             let fetched = tokio::time::timeout(FETCH, fetch())
@@ -213,26 +213,26 @@ impl Keep {
                 _ => Ok(fresh),
             });
             match fetched {
-                Ok(Fresh { proof, life }) => {
+                Ok(Fetched { credential, life }) => {
                     let life = life.min(LONGEST_LIFE);
                     info!(%source, ?life, "credential fetched");
-                    pause = FIRST_PAUSE;
+                    delay = FIRST_DELAY;
                     let mut next = life.mul_f64(RENEW_AT - 0.05 + 0.1 * fastrand::f64());
                     if life < SHORT_LIFE {
                         next = next.max(spacing);
                         spacing = (spacing * 2).min(SHORT_LIFE);
                     } else {
-                        spacing = FIRST_PAUSE;
+                        spacing = FIRST_DELAY;
                     }
-                    self.serve(proof, life, next).await;
+                    self.serve(credential, life, next).await;
                 }
                 Err(failed) => {
-                    let longest = pause.mul_f64(0.5 + 0.5 * fastrand::f64());
+                    let longest = delay.mul_f64(0.5 + 0.5 * fastrand::f64());
                     let asked = failed.wait.unwrap_or_default().min(LONGEST_ASKED);
                     let wait = if failed.refused { REFUSED_PAUSE } else { asked.max(longest) };
                     warn!(%source, cause = failed.cause, ?wait, "no credential");
                     self.renewals.failed.inc();
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    delay = (delay * 2).min(LONGEST_DELAY);
                     self.fail(&failed, wait);
                     tokio::time::sleep(wait).await;
                 }
@@ -241,14 +241,14 @@ impl Keep {
     }
 
     /// Serves a fresh credential until it is time for the next fetch: after `next`, or as soon as it is retired.
-    async fn serve(&self, proof: Proof, life: Duration, next: Duration) {
+    async fn serve(&self, credential: Credential, life: Duration, next: Duration) {
         let since = Instant::now();
         let until = since + life;
         self.renewals.fetched.inc();
         self.renewals.expiry.set(seconds(std::time::SystemTime::now() + life));
         self.renewals.state(CredentialState::Valid);
         self.state.send_modify(|state| {
-            state.current = Some(Current { proof, since, until });
+            state.current = Some(Current { credential, since, until });
             state.failure = None;
         });
         preemption_point();

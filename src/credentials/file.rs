@@ -155,7 +155,7 @@ fn read(path: &Path) -> Result<Secret, String> {
 mod tests {
     use super::*;
     use crate::{
-        credentials::{Held, Proof, Sent, parse_token},
+        credentials::{Credential, ManagedCredential, Sent, parse_token},
         file_watcher::LOOK_EVERY,
         telemetry::Metrics,
     };
@@ -166,18 +166,18 @@ mod tests {
     }
 
     /// A held token, with the metrics of its file.
-    fn held(path: &Path) -> (Arc<Held>, Arc<Metrics>) {
+    fn managed(path: &Path) -> (Arc<ManagedCredential>, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::default());
-        let held = Held::start(Kind::File(load(path).unwrap()), "default", &Arc::default(), &metrics);
-        (held.unwrap(), metrics)
+        let managed = ManagedCredential::start(Kind::File(load(path).unwrap()), "default", &Arc::default(), &metrics);
+        (managed.unwrap(), metrics)
     }
 
-    async fn proof(held: &Held) -> Proof {
-        held.grant(&|| Sent::Unknown).await.unwrap().proof
+    async fn credential(managed: &ManagedCredential) -> Credential {
+        managed.grant(&|| Sent::Unknown).await.unwrap().credential
     }
 
-    fn token(text: &str) -> Proof {
-        Proof::Token(parse_token(text).unwrap())
+    fn token(text: &str) -> Credential {
+        Credential::Token(parse_token(text).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -185,7 +185,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "one\n").unwrap();
-        let (held, metrics) = held(&path);
+        let (managed, metrics) = managed(&path);
         let failed = |number: u32| {
             let line =
                 format!("apig_gateway_file_reloads_total{{setting=\"token-file\",result=\"failed\"}} {number}\n");
@@ -203,13 +203,13 @@ mod tests {
         for (index, content) in broken.into_iter().enumerate() {
             fs::write(&path, content).unwrap();
             until(&|| failed(u32::try_from(index).unwrap() + 1)).await;
-            assert_eq!(proof(&held).await, token("one"));
+            assert_eq!(credential(&managed).await, token("one"));
         }
         // A new file in the old one's place.
         fs::write(folder.path().join("next"), "second\n").unwrap();
         fs::rename(folder.path().join("next"), &path).unwrap();
         until(&|| metrics.text().contains("apig_gateway_file_reload_failing{setting=\"token-file\"} 0")).await;
-        assert_eq!(proof(&held).await, token("second"));
+        assert_eq!(credential(&managed).await, token("second"));
     }
 
     #[tokio::test]
@@ -217,15 +217,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "one").unwrap();
-        let (held, _) = held(&path);
-        assert_eq!(held.is_replaced(&token("one")).await, Ok(false));
+        let (managed, _) = managed(&path);
+        assert_eq!(managed.is_replaced(&token("one")).await, Ok(false));
         fs::write(&path, "two").unwrap();
-        assert_eq!(held.is_replaced(&token("one")).await, Ok(true));
+        assert_eq!(managed.is_replaced(&token("one")).await, Ok(true));
         fs::write(&path, "").unwrap();
-        assert_eq!(held.is_replaced(&token("two")).await, Ok(false));
+        assert_eq!(managed.is_replaced(&token("two")).await, Ok(false));
         fs::remove_file(&path).unwrap();
-        assert_eq!(held.is_replaced(&token("two")).await, Ok(false));
-        assert_eq!(proof(&held).await, token("two"));
+        assert_eq!(managed.is_replaced(&token("two")).await, Ok(false));
+        assert_eq!(credential(&managed).await, token("two"));
     }
 
     #[test]

@@ -35,7 +35,7 @@ enum State {
     /// trusted: its requests go one by one.
     Closed { accepted: bool, refusals: u32, abandoned: u32, not_before: Option<Instant> },
     /// Nothing is signed until a probe may go.
-    Open { until: Instant, pause: Duration },
+    Open { until: Instant, delay: Duration },
 }
 
 /// The right to send one signed request.
@@ -69,7 +69,7 @@ pub(crate) enum Verdict {
     /// The answer proves nothing, or nothing was sent.
     Unproven,
     /// The request was sent, and the connection broke before an answer.
-    Lost,
+    Interrupted,
     /// The request was sent, and its caller left before an answer.
     Abandoned,
 }
@@ -93,8 +93,8 @@ impl State {
         Self::Closed { accepted: true, refusals: 0, abandoned: 0, not_before: None }
     }
 
-    fn open(now: Instant, pause: Duration) -> Self {
-        Self::Open { until: now + pause, pause }
+    fn open(now: Instant, delay: Duration) -> Self {
+        Self::Open { until: now + delay, delay }
     }
 }
 
@@ -145,26 +145,26 @@ impl Fuse {
                 Verdict::Refused if *refusals + 1 >= OPEN_AFTER => self.state = State::open(now, FIRST_OPEN),
                 Verdict::Refused => {
                     *refusals += 1;
-                    *not_before = spacing(*refusals + *abandoned).map(|pause| now + pause);
+                    *not_before = spacing(*refusals + *abandoned).map(|delay| now + delay);
                 }
                 // Another request's acceptance may have come first.
                 Verdict::Abandoned if pass == Pass::Single && (!*accepted || *refusals > 0) => {
                     *abandoned = abandoned.saturating_add(1);
-                    *not_before = spacing(*refusals + *abandoned).map(|pause| now + pause);
+                    *not_before = spacing(*refusals + *abandoned).map(|delay| now + delay);
                 }
-                Verdict::Abandoned | Verdict::Unproven | Verdict::Lost => {}
+                Verdict::Abandoned | Verdict::Unproven | Verdict::Interrupted => {}
             },
             // Requests that were sent before it opened come home one by one; only the probe decides.
-            State::Open { pause, .. } if pass == Pass::Probe => match verdict {
+            State::Open { delay, .. } if pass == Pass::Probe => match verdict {
                 Verdict::Accepted => self.state = State::trusted(),
                 Verdict::Refused => {
-                    let pause = (*pause * 2).min(LONGEST_OPEN);
-                    self.state = State::open(now, pause);
+                    let delay = (*delay * 2).min(LONGEST_OPEN);
+                    self.state = State::open(now, delay);
                 }
                 // The cloud may have counted a refusal that nobody has seen.
-                Verdict::Abandoned | Verdict::Lost => {
-                    let pause = *pause;
-                    self.state = State::open(now, pause);
+                Verdict::Abandoned | Verdict::Interrupted => {
+                    let delay = *delay;
+                    self.state = State::open(now, delay);
                 }
                 Verdict::Unproven => {}
             },

@@ -16,23 +16,23 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::{
-    Credentials, Missing, Proof, Verdict, Wire,
+    Credential, CredentialError, Credentials, SigningInput, Verdict,
     answer::{asked_wait, is_refusal},
     source::reason,
     supervisor::supervise,
 };
 use crate::{
-    http::{self as exchange, Answer, Upstream},
     mask::Masker,
     telemetry::Metrics,
+    upstream::{self as exchange, Response, Upstream},
 };
 
 /// No look-up takes longer.
 const LOOK_UP: Duration = Duration::from_secs(15);
 
 /// Pauses after look-ups that failed: the first, and the longest. No `Retry-After` delays a look-up by more either.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// The default project.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ struct State {
 /// The last look-up's failure.
 #[derive(Debug)]
 struct Failure {
-    missing: Missing,
+    missing: CredentialError,
     since: Instant,
     /// No look-up follows before.
     until: Instant,
@@ -118,7 +118,7 @@ impl Project {
     /// # Errors
     ///
     /// IAM can't be asked, or knows no such project, or several.
-    pub(crate) async fn id(&self) -> Result<Option<Arc<str>>, Missing> {
+    pub(crate) async fn id(&self) -> Result<Option<Arc<str>>, CredentialError> {
         match self {
             Self::None => Ok(None),
             Self::Given(id) => Ok(Some(Arc::clone(id))),
@@ -136,18 +136,18 @@ impl Lookup {
             async move { search.run(&state).await }
         };
         let failed = state.clone();
-        let panicked = move |pause| {
+        let panicked = move |delay| {
             fail(
                 &failed,
-                Missing::Unavailable { cause: "the look-up of the project panicked".into(), wait: pause },
-                pause,
+                CredentialError::Unavailable { cause: "the look-up of the project panicked".into(), wait: delay },
+                delay,
             );
         };
         let looking_up = supervise("look-up of the default project".into(), metrics.task_panics.clone(), run, panicked);
         Self { state, _looking_up: looking_up }
     }
 
-    async fn id(&self) -> Result<Arc<str>, Missing> {
+    async fn id(&self) -> Result<Arc<str>, CredentialError> {
         let mut state = self.state.subscribe();
         loop {
             {
@@ -168,21 +168,23 @@ impl Lookup {
 }
 
 impl Failure {
-    fn missing(&self, now: Instant) -> Missing {
+    fn missing(&self, now: Instant) -> CredentialError {
         match self.missing.clone() {
-            Missing::Unavailable { cause, .. } => Missing::Unavailable { cause, wait: self.until - now },
-            // The key pair's fuse has a time of its own.
-            Missing::Suspended { code, wait } => {
-                Missing::Suspended { code, wait: wait.saturating_sub(now - self.since).max(self.until - now) }
+            CredentialError::Unavailable { cause, .. } => {
+                CredentialError::Unavailable { cause, wait: self.until - now }
             }
-            missing @ (Missing::Token | Missing::Identity | Missing::Refused(_)) => missing,
+            // The key pair's fuse has a time of its own.
+            CredentialError::Suspended { code, wait } => {
+                CredentialError::Suspended { code, wait: wait.saturating_sub(now - self.since).max(self.until - now) }
+            }
+            missing @ (CredentialError::Token | CredentialError::Identity | CredentialError::Refused(_)) => missing,
         }
     }
 }
 
-fn fail(state: &watch::Sender<State>, missing: Missing, pause: Duration) {
+fn fail(state: &watch::Sender<State>, missing: CredentialError, delay: Duration) {
     let since = Instant::now();
-    let failure = Failure { missing, since, until: since + pause };
+    let failure = Failure { missing, since, until: since + delay };
     state.send_modify(|state| *state = State { found: None, failure: Some(failure), wanted: false });
 }
 
@@ -197,15 +199,15 @@ struct Search {
 /// A look-up that failed.
 #[derive(Debug)]
 struct Failed {
-    missing: Missing,
+    missing: CredentialError,
     /// The pause that IAM asks for.
     wait: Option<Duration>,
     /// The credential, if IAM refused it.
-    refused: Option<Proof>,
+    refused: Option<Credential>,
 }
 
-impl From<Missing> for Failed {
-    fn from(missing: Missing) -> Self {
+impl From<CredentialError> for Failed {
+    fn from(missing: CredentialError) -> Self {
         Self { missing, wait: None, refused: None }
     }
 }
@@ -214,7 +216,7 @@ impl Search {
     /// Looks it up whenever a call wants it, until it is found.
     async fn run(&self, state: &watch::Sender<State>) {
         let mut wanted = state.subscribe();
-        let mut pause = FIRST_PAUSE;
+        let mut delay = FIRST_DELAY;
         loop {
             // The sender lives in the caller.
             let _ = wanted.wait_for(|state| state.wanted).await;
@@ -230,18 +232,18 @@ impl Search {
                 Err(failed) => failed,
             };
             let asked = match &missing {
-                Missing::Unavailable { wait: until_fetched, .. } => wait.unwrap_or(*until_fetched),
+                CredentialError::Unavailable { wait: until_fetched, .. } => wait.unwrap_or(*until_fetched),
                 _ => wait.unwrap_or_default(),
             };
-            let wait = pause.mul_f64(0.5 + 0.5 * fastrand::f64()).max(asked.min(LONGEST_PAUSE));
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let wait = delay.mul_f64(0.5 + 0.5 * fastrand::f64()).max(asked.min(LONGEST_DELAY));
+            delay = (delay * 2).min(LONGEST_DELAY);
             warn!(name = self.name, ?missing, ?wait, "default project not found");
             fail(state, missing, wait);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 // It may be allowed to ask.
                 () = self.credentials.replaced() => {
-                    pause = FIRST_PAUSE;
+                    delay = FIRST_DELAY;
                     state.send_modify(|state| state.failure = None);
                 }
             }
@@ -251,8 +253,8 @@ impl Search {
     /// Asks, and asks once more with another token if IAM refused the first.
     async fn look_up(&self) -> Result<Arc<str>, Failed> {
         match self.ask().await {
-            Err(Failed { refused: Some(proof), missing, wait }) => {
-                if self.credentials.is_replaced(&proof, None).await? {
+            Err(Failed { refused: Some(credential), missing, wait }) => {
+                if self.credentials.is_replaced(&credential, None).await? {
                     self.ask().await
                 } else {
                     Err(Failed { missing, wait, refused: None })
@@ -268,21 +270,22 @@ impl Search {
         let query = format!("name={}", utf8_percent_encode(&self.name, NON_ALPHANUMERIC));
         let mut headers = HeaderMap::new();
         let path = self.iam.wire_path(PATH);
-        let wire = Wire { verb: "GET", authority: self.iam.authority(), path: &path, query: &query, body: b"" };
-        grant.proof().authorize(&mut headers, wire, None, SystemTime::now());
+        let input =
+            SigningInput { verb: "GET", authority: self.iam.authority(), path: &path, query: &query, body: b"" };
+        grant.credential().authorize(&mut headers, input, None, SystemTime::now());
         let signed = headers.get(header::AUTHORIZATION).cloned();
-        let masker = grant.proof().masker(None, signed.as_ref());
+        let masker = grant.credential().masker(None, signed.as_ref());
         let answer = match self.iam.fetch(Method::GET, PATH, &query, headers, None, &masker).await {
             Ok(answer) => answer,
             Err(cause) => {
-                grant.settle(Verdict::Lost, None);
+                grant.settle(Verdict::Interrupted, None);
                 return Err(unavailable(format!("IAM can't be reached: {cause}")).into());
             }
         };
         let is_refused = answer.status == StatusCode::UNAUTHORIZED;
         if is_refused {
             // Before requests that wait for the same pair hear of it.
-            self.credentials.retire(grant.proof(), None);
+            self.credentials.retire(grant.credential(), None);
         }
         let found = self.read(&answer, &masker);
         let verdict = match (&found, is_refused) {
@@ -290,10 +293,10 @@ impl Search {
             (Ok(_), false) => Verdict::Accepted,
             (Err(_), false) => Verdict::Unproven,
         };
-        let proof = grant.settle(verdict, None);
+        let credential = grant.settle(verdict, None);
         let projects = found.map_err(|missing| {
             let wait = asked_wait(&answer.headers);
-            Failed { missing, wait, refused: is_refused.then_some(proof) }
+            Failed { missing, wait, refused: is_refused.then_some(credential) }
         })?;
         let name = &self.name;
         match projects.as_slice() {
@@ -301,21 +304,21 @@ impl Search {
                 Some(id) => Ok(id.into()),
                 None => Err(unavailable("IAM answered with a project without id".into()).into()),
             },
-            [] => Err(Missing::Refused(format!("IAM knows no project {name}: set project-id")).into()),
+            [] => Err(CredentialError::Refused(format!("IAM knows no project {name}: set project-id")).into()),
             several => {
                 let number = several.len();
-                Err(Missing::Refused(format!("IAM knows {number} projects {name}: set project-id")).into())
+                Err(CredentialError::Refused(format!("IAM knows {number} projects {name}: set project-id")).into())
             }
         }
     }
 
     /// The projects of an answer.
-    fn read(&self, answer: &Answer, masker: &Masker<'_>) -> Result<Vec<Value>, Missing> {
+    fn read(&self, answer: &Response, masker: &Masker<'_>) -> Result<Vec<Value>, CredentialError> {
         let status = answer.status;
         if !status.is_success() {
             let cause =
                 format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body, masker));
-            return Err(if is_refusal(answer) { Missing::Refused(cause) } else { unavailable(cause) });
+            return Err(if is_refusal(answer) { CredentialError::Refused(cause) } else { unavailable(cause) });
         }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let projects = body.get("projects").and_then(Value::as_array).cloned();
@@ -328,6 +331,6 @@ impl Search {
     }
 }
 
-fn unavailable(cause: String) -> Missing {
-    Missing::Unavailable { cause, wait: Duration::ZERO }
+fn unavailable(cause: String) -> CredentialError {
+    CredentialError::Unavailable { cause, wait: Duration::ZERO }
 }

@@ -26,7 +26,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// A request as it will be on the wire, headers apart.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wire<'a> {
+pub(crate) struct SigningInput<'a> {
     pub(crate) verb: &'a str,
     /// Host and port as the `Host` header has them.
     pub(crate) authority: &'a str,
@@ -38,7 +38,7 @@ pub(crate) struct Wire<'a> {
 
 /// Adds what the signature needs to the headers, and the signature. All headers that are there are signed; whatever is
 /// added later is not.
-pub(crate) fn sign(keys: &Keys, wire: Wire<'_>, headers: &mut HeaderMap, now: SystemTime) {
+pub(crate) fn sign(keys: &Keys, input: SigningInput<'_>, headers: &mut HeaderMap, now: SystemTime) {
     if headers.contains_key(header::AUTHORIZATION) {
         return;
     }
@@ -52,7 +52,7 @@ pub(crate) fn sign(keys: &Keys, wire: Wire<'_>, headers: &mut HeaderMap, now: Sy
         headers.insert(X_SDK_CONTENT_SHA256.clone(), HeaderValue::from_static("UNSIGNED-PAYLOAD"));
     }
     let date = headers.entry(X_SDK_DATE.clone()).or_insert_with(|| date(now)).clone();
-    let (canonical, signed) = canonical_request(wire, headers);
+    let (canonical, signed) = canonical_request(input, headers);
     let signature = hmac(keys.secret.expose().as_bytes(), &string_to_sign(&date, &canonical));
     let access = &keys.access_key_id;
     let text = format!("{ALGORITHM} Access={access}, SignedHeaders={signed}, Signature={signature}");
@@ -67,7 +67,7 @@ pub(super) fn signature(authorization: &HeaderValue) -> Option<&[u8]> {
 }
 
 /// The canonical request, and the names of the headers in it. The security token is a part of it.
-fn canonical_request(wire: Wire<'_>, headers: &HeaderMap) -> (Zeroizing<Vec<u8>>, String) {
+fn canonical_request(input: SigningInput<'_>, headers: &HeaderMap) -> (Zeroizing<Vec<u8>>, String) {
     let mut signed: Vec<(&str, &[u8])> = headers
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()))
@@ -75,14 +75,14 @@ fn canonical_request(wire: Wire<'_>, headers: &HeaderMap) -> (Zeroizing<Vec<u8>>
         .collect();
     // The HTTP client adds it to the wire.
     if !headers.contains_key(header::HOST) {
-        signed.push(("host", wire.authority.as_bytes()));
+        signed.push(("host", input.authority.as_bytes()));
     }
     signed.sort_unstable();
     let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
 
     // Room for all of it: a buffer that grows leaves its old memory as it was. An encoded path is at most three times as long.
     let values: usize = signed.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum();
-    let room = 128 + wire.verb.len() + 3 * (wire.path.len() + wire.query.len()) + values;
+    let room = 128 + input.verb.len() + 3 * (input.path.len() + input.query.len()) + values;
     let mut text = Zeroizing::new(Vec::with_capacity(room));
     let mut line = |parts: &[&[u8]]| {
         for part in parts {
@@ -90,17 +90,17 @@ fn canonical_request(wire: Wire<'_>, headers: &HeaderMap) -> (Zeroizing<Vec<u8>>
         }
         text.push(b'\n');
     };
-    line(&[wire.verb.to_ascii_uppercase().as_bytes()]);
-    line(&[canonical_path(wire.path).as_bytes()]);
-    line(&[canonical_query(wire.query).as_bytes()]);
+    line(&[input.verb.to_ascii_uppercase().as_bytes()]);
+    line(&[canonical_path(input.path).as_bytes()]);
+    line(&[canonical_query(input.query).as_bytes()]);
     for (name, value) in &signed {
         line(&[name.as_bytes(), b":", value]);
     }
     line(&[]);
     line(&[names.as_bytes()]);
     match headers.get(&X_SDK_CONTENT_SHA256) {
-        Some(given) if !wire.body.is_empty() => text.extend_from_slice(given.as_bytes()),
-        _ => text.extend_from_slice(sha256(wire.body).as_bytes()),
+        Some(given) if !input.body.is_empty() => text.extend_from_slice(given.as_bytes()),
+        _ => text.extend_from_slice(sha256(input.body).as_bytes()),
     }
     (text, names)
 }

@@ -18,17 +18,17 @@ use zeroize::Zeroizing;
 
 use self::body::{Answered, Body};
 use super::{
-    Proof, Scope,
+    Credential, Scope,
     answer::{asked_wait, is_refusal},
-    cache::{Failed, Fresh},
+    cache::{Failed, Fetched},
     keys::Keys,
     parse_token,
 };
 use crate::{
-    http::{self as exchange, Answer, Upstream},
     mask::Masker,
     secret::{self, Secret},
     telemetry::Metrics,
+    upstream::{self as exchange, Response, Upstream},
 };
 
 /// The longest part of a refusal that is passed on.
@@ -120,7 +120,7 @@ impl<At> fmt::Display for Source<At> {
 
 impl Source {
     /// Asks for a credential.
-    pub(crate) async fn fetch(&self) -> Result<Fresh, Failed> {
+    pub(crate) async fn fetch(&self) -> Result<Fetched, Failed> {
         match self {
             Self::Password(iam, login) => {
                 let body = Body::password(login);
@@ -173,7 +173,7 @@ impl Source {
     }
 
     /// The keys of the agency that the machine has. Older services know no token step.
-    async fn metadata(&self, service: &Upstream) -> Result<Fresh, Failed> {
+    async fn metadata(&self, service: &Upstream) -> Result<Fetched, Failed> {
         let ttl = HeaderName::from_static("x-metadata-token-ttl-seconds");
         let headers = HeaderMap::from_iter([(ttl, HeaderValue::from_static(METADATA_TOKEN_LIFE))]);
         let target = ("/meta-data/latest/api/token", "");
@@ -193,23 +193,23 @@ impl Source {
     }
 
     /// A token in its header, its life in the body: from its own two dates, so that our clock has no part in it.
-    fn iam_token(&self, answer: &Answer) -> Result<Fresh, Failed> {
+    fn iam_token(&self, answer: &Response) -> Result<Fetched, Failed> {
         let token = self.subject_token(answer)?;
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let date = |name: &str| parse_date(body.pointer(&format!("/token/{name}"))?.as_str()?);
         let expires = date("expires_at").ok_or_else(|| failed(format!("{self} answered without expires_at")))?;
         let life = expires.duration_since(date("issued_at").unwrap_or_else(SystemTime::now)).unwrap_or_default();
-        Ok(Fresh { proof: Proof::Token(token), life })
+        Ok(Fetched { credential: Credential::Token(token), life })
     }
 
-    fn subject_token(&self, answer: &Answer) -> Result<HeaderValue, Failed> {
+    fn subject_token(&self, answer: &Response) -> Result<HeaderValue, Failed> {
         let text = answer.headers.get("x-subject-token").and_then(|token| token.to_str().ok());
         parse_token(text.unwrap_or_default())
             .map_err(|what| failed(format!("X-Subject-Token in the answer of {self} {what}")))
     }
 
     /// Temporary keys in any of the forms that the SDK reads.
-    fn temporary_keys(&self, answer: &Answer) -> Result<Fresh, Failed> {
+    fn temporary_keys(&self, answer: &Response) -> Result<Fetched, Failed> {
         let answered = Answered::read(&answer.body);
         let body = &answered.0;
         let found = ["credential", "credentials"].iter().find_map(|name| body.get(name)?.as_object());
@@ -229,11 +229,11 @@ impl Source {
         let life = expires.duration_since(SystemTime::now());
         let life =
             life.map_err(|_| failed(format!("the keys of {self} have ended already, by this machine's clock")))?;
-        Ok(Fresh { proof: Proof::keys(keys), life })
+        Ok(Fetched { credential: Credential::keys(keys), life })
     }
 
     /// The answer, if it is one of success.
-    fn well(&self, answer: Answer, masker: &Masker<'_>) -> Result<Answer, Failed> {
+    fn well(&self, answer: Response, masker: &Masker<'_>) -> Result<Response, Failed> {
         if answer.status.is_success() {
             return Ok(answer);
         }
@@ -259,7 +259,7 @@ async fn ask(
     target: (&str, &str),
     headers: HeaderMap,
     body: Option<Body<'_>>,
-) -> Result<Answer, Failed> {
+) -> Result<Response, Failed> {
     let sent: Vec<HeaderValue> = headers.values().filter(|value| value.is_sensitive()).cloned().collect();
     let secret = body.as_ref().and_then(|body| body.secret);
     let secrets = sent.iter().map(HeaderValue::as_bytes).chain(secret.map(|secret| secret.expose().as_bytes()));
@@ -275,7 +275,7 @@ async fn exchange(
     headers: HeaderMap,
     body: Option<Body<'_>>,
     masker: &Masker<'_>,
-) -> Result<Answer, Failed> {
+) -> Result<Response, Failed> {
     let answer = service.fetch(verb, path, query, headers, body.map(|body| body.json), masker).await;
     answer.map_err(|cause| failed(format!("{source} can't be reached: {cause}")))
 }

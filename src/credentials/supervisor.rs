@@ -8,8 +8,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 /// Pauses after panics: the first, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// A task that ran this long begins with the first pause again.
 const STABLE: Duration = Duration::from_secs(600);
@@ -26,7 +26,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut pause = FIRST_PAUSE;
+        let mut delay = FIRST_DELAY;
         loop {
             let started = Instant::now();
             let task = AbortOnDropHandle::new(tokio::spawn(run()));
@@ -35,14 +35,14 @@ where
                 Ok(()) | Err(_) => return,
             }
             if started.elapsed() >= STABLE {
-                pause = FIRST_PAUSE;
+                delay = FIRST_DELAY;
             }
             panics.inc();
             // The text of a panic could quote a secret.
-            error!(task = name, ?pause, "a background task panicked and is started again");
-            panicked(pause);
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            error!(task = name, ?delay, "a background task panicked and is started again");
+            panicked(delay);
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(LONGEST_DELAY);
         }
     }))
 }
@@ -64,8 +64,8 @@ mod tests {
             let number = counted.fetch_add(1, Ordering::SeqCst);
             async move { assert_eq!(number, 8, "it fails until the ninth run") }
         };
-        let panicked = move |pause: Duration| {
-            heard.fetch_add(usize::try_from(pause.as_secs()).unwrap(), Ordering::SeqCst);
+        let panicked = move |delay: Duration| {
+            heard.fetch_add(usize::try_from(delay.as_secs()).unwrap(), Ordering::SeqCst);
         };
         let task = supervise("test".into(), panics.clone(), run, panicked);
         let started = Instant::now();

@@ -25,8 +25,8 @@ fn check(
     certificate: &str,
     domains: &[&str],
 ) -> Option<&'static str> {
-    let wanted = Wanted { method: ATTACH, project, certificate, domains: domains.iter().copied() };
-    policy.check(identity, wanted).err().map(|NotAllowed(what)| what)
+    let action = Action { method: ATTACH, project, certificate, domains: domains.iter().copied() };
+    policy.check(identity, action).err().map(|Denied(what)| what)
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn each_part_of_a_rule_narrows_it() {
         );
     }
     let other =
-        Wanted { method: "another/Method", project: "p2", certificate: "c1", domains: ["one.example"].into_iter() };
+        Action { method: "another/Method", project: "p2", certificate: "c1", domains: ["one.example"].into_iter() };
     let first = Policy(two.0[..1].to_vec());
-    assert_eq!(first.check(&one, other), Err(NotAllowed("method")));
+    assert_eq!(first.check(&one, other), Err(Denied("method")));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn every_fault_of_every_rule_is_named() {
         "Anyone",
         "",
     ] {
-        assert!(Who::parse(wrong).is_err(), "{wrong}");
+        assert!(Principal::parse(wrong).is_err(), "{wrong}");
     }
 }
 
@@ -179,8 +179,8 @@ fn before_the_project_is_known_only_calls_that_no_project_could_allow_are_denied
         (9, "c1", &["a.example"], Some("call")),
     ];
     for (uid, certificate, domains, denied) in calls {
-        let wanted = Wanted { method: ATTACH, project: "", certificate, domains: domains.iter().copied() };
-        let found = rules.check_without_project(&Identity::Uid(uid), wanted).err().map(|NotAllowed(what)| what);
+        let action = Action { method: ATTACH, project: "", certificate, domains: domains.iter().copied() };
+        let found = rules.check_without_project(&Identity::Uid(uid), action).err().map(|Denied(what)| what);
         assert_eq!(found, denied, "{uid} {certificate} {domains:?}");
         // It agrees with the judgement once the project is known, whichever that is.
         let allowed = ["p1", "p2", "p3", "p4"]
@@ -188,6 +188,6 @@ fn before_the_project_is_known_only_calls_that_no_project_could_allow_are_denied
             .any(|project| check(&rules, &Identity::Uid(uid), project, certificate, domains).is_none());
         assert_eq!(allowed, denied.is_none(), "{uid} {certificate} {domains:?}");
     }
-    let wanted = Wanted { method: ATTACH, project: "", certificate: "c", domains: ["a.example"].into_iter() };
-    assert!(Policy::default().check_without_project(&Identity::Nobody, wanted).is_ok());
+    let action = Action { method: ATTACH, project: "", certificate: "c", domains: ["a.example"].into_iter() };
+    assert!(Policy::default().check_without_project(&Identity::Nobody, action).is_ok());
 }

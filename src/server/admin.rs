@@ -58,7 +58,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                     }
                 }
                 Err(fault) => {
-                    debug!(%fault, "can't accept a connection on the admin port");
+                    debug!(error = %fault, "can't accept a connection on the admin port");
                     // Liveness must not depend on callers that have not even greeted.
                     shared.greeting.evict_oldest();
                     connections.relieve().await;
@@ -78,7 +78,7 @@ async fn converse(stream: TcpStream, ticket: Ticket, router: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::select! {
         ended = connection => if let Err(fault) = ended {
-            debug!(%fault, "connection on the admin port ended");
+            debug!(error = %fault, "connection on the admin port ended");
         },
         () = ticket.evicted() => {}
     }

@@ -144,7 +144,7 @@ pub(super) async fn serve(
         }
     };
     if let Err(fault) = ended {
-        debug!(%fault, "connection ended");
+        debug!(error = %fault, "connection ended");
     }
 }
 
@@ -172,7 +172,7 @@ async fn greet(stream: Stream, peer: &mut Peer, tls: Option<Arc<Tls>>, inbound: 
             Err(fault) => {
                 inbound.handshake_failed();
                 // Scanners must not fill the log; the metric says that there is something to look at.
-                debug!(%fault, address, "TLS handshake failed");
+                debug!(error = %fault, address, "TLS handshake failed");
                 return None;
             }
         },

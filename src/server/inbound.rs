@@ -77,7 +77,7 @@ impl<S> Inbound<S> {
 
     /// Counts a peer with which no TLS came about.
     pub(super) fn handshake_failed(&self) {
-        self.shared.metrics.tls_handshakes_failed.inc();
+        self.shared.metrics.tls_handshake_failures.inc();
     }
 
     /// Cancelled when connections shall end.
@@ -235,7 +235,7 @@ impl<S> Inbound<S> {
         if let Err(rejected) = permit.hold(CALL_COST + ahead) {
             return status::rejected(rejected).into_http();
         }
-        response.map(|body| Body::new(stream::Answer::new(body, failure, permit)))
+        response.map(|body| Body::new(stream::ResponseBody::new(body, failure, permit)))
     }
 
     fn admit(&self, class: Class, head: &Parts, now: Instant) -> Result<Arc<Permit>, Status> {

@@ -126,19 +126,19 @@ impl Body for Requests {
 
 /// The answer of a stream. It ends in the status of the failure, if there is one.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     inner: body::Body,
     failure: Failure,
     _permit: Arc<Permit>,
 }
 
-impl Answer {
+impl ResponseBody {
     pub(super) fn new(inner: body::Body, failure: Failure, permit: Arc<Permit>) -> Self {
         Self { inner, failure, _permit: permit }
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -179,7 +179,7 @@ mod tests {
         admission: Arc<Admission>,
         sender: Sender,
         requests: Requests,
-        answer: Answer,
+        answer: ResponseBody,
     }
 
     /// A stream of a service that answers nothing.
@@ -193,7 +193,7 @@ mod tests {
         let (requests, failure) = read_ahead(body, &permit);
         let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
         let end = futures_util::stream::iter([Ok::<_, Infallible>(Frame::<Bytes>::trailers(trailers))]);
-        let answer = Answer::new(body::Body::new(StreamBody::new(end)), failure, permit);
+        let answer = ResponseBody::new(body::Body::new(StreamBody::new(end)), failure, permit);
         Open { admission, sender, requests, answer }
     }
 
@@ -206,7 +206,7 @@ mod tests {
         [&[0], &length[..], message].concat()
     }
 
-    async fn status(mut answer: Answer) -> (Code, Option<String>) {
+    async fn status(mut answer: ResponseBody) -> (Code, Option<String>) {
         let trailers = answer.frame().await.unwrap().unwrap().into_trailers().unwrap();
         let status = Status::from_header_map(&trailers).unwrap();
         (status.code(), status.get_details_error_info().map(|info| info.reason))

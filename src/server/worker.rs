@@ -124,7 +124,7 @@ impl Worker<Listener> {
                     }
                     Err(fault) => {
                         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-                            warn!(%fault, "can't accept a connection");
+                            warn!(error = %fault, "can't accept a connection");
                             warned = Some(Instant::now());
                         }
                         self.shared.greeting.relieve().await;

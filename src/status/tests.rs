@@ -34,8 +34,8 @@ fn reason(status: &Status) -> String {
 #[test]
 fn the_log_reads_of_a_status_what_a_program_reads() {
     let refused = |status, code| answered(refusal(status, code, "m"), &[]).0;
-    let own = [deadline_exceeded(true), rejected(crate::admission::Rejected::Evicted)];
-    for status in [refused(404, "APIG.3020"), refused(504, "X.1"), refused(500, "")].into_iter().chain(own) {
+    let local = [deadline_exceeded(true), rejected(crate::admission::Rejected::Evicted)];
+    for status in [refused(404, "APIG.3020"), refused(504, "X.1"), refused(500, "")].into_iter().chain(local) {
         let told = told(bytes::Bytes::copy_from_slice(status.details())).unwrap();
         let info = status.get_details_error_info().unwrap();
         assert_eq!(told.reason, info.reason);
@@ -126,12 +126,12 @@ fn a_throttling_text_becomes_a_quota_with_limit_and_window() {
     let violation = &details.quota_failure().unwrap().violations[0];
     assert_eq!((violation.subject.as_str(), violation.description.as_str()), ("requests:api", "100 in 60 s"));
     assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(60)));
-    let facts = &details.error_info().unwrap().metadata;
+    let metadata = &details.error_info().unwrap().metadata;
     assert_eq!(
-        (facts["quota_policy"].as_str(), facts["quota_limit"].as_str(), facts["quota_window"].as_str()),
+        (metadata["quota_policy"].as_str(), metadata["quota_limit"].as_str(), metadata["quota_window"].as_str()),
         ("api", "100", "60s")
     );
-    assert_eq!(facts["plane"], "front");
+    assert_eq!(metadata["plane"], "front");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn an_unknown_outcome_is_told_and_never_repeated_by_a_client_on_its_own() {
             Code::Unavailable,
         ),
         (Error::Refused(Box::new(refusal(500, "APIG.9999", "System error."))), Code::Internal),
-        (Error::Garbled("bytes".into()), Code::Internal),
+        (Error::Decode("bytes".into()), Code::Internal),
         (Error::Redirected { status: http::StatusCode::FOUND, request_id: None }, Code::Internal),
     ] {
         let status = from_cloud(&error, names(&[]));

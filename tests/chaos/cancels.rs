@@ -9,7 +9,7 @@ use super::{
     Arguments,
     chaos::NUMBERS,
     clock::Lag,
-    driver::{Answer, Callers, Record},
+    driver::{CallEnd, Callers, Record},
     gateway::Gateway,
     leak,
     plan::{Mix, Plan},
@@ -64,7 +64,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
 fn silent(records: &[Record], upstream: &Upstream, lag: &Lag) -> Result<String, String> {
     let bound = LEFT + lag.allowance();
     let mut after = Vec::new();
-    for record in records.iter().filter(|record| matches!(record.answer, Answer::Left)) {
+    for record in records.iter().filter(|record| matches!(record.answer, CallEnd::Left)) {
         for attempt in upstream.scene.of(record.number) {
             let sent = attempt.read.saturating_duration_since(record.ended);
             if sent > bound {

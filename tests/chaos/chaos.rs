@@ -10,7 +10,7 @@ use std::{
 use super::{
     Arguments,
     clock::Lag,
-    driver::{Answer, Callers, Record, tally},
+    driver::{CallEnd, Callers, Record, tally},
     fault::Outcome,
     gateway::{Gateway, knows},
     leak,
@@ -288,7 +288,7 @@ fn no_strays(scene: &Scene) -> Result<String, String> {
 fn serialized(records: &[Record], scene: &Scene) -> Result<String, String> {
     let answered = records
         .iter()
-        .filter(|record| matches!(&record.answer, Answer::Told { verdict, .. } if verdict.outcome == Outcome::Plain));
+        .filter(|record| matches!(&record.answer, CallEnd::Told { verdict, .. } if verdict.outcome == Outcome::Plain));
     let numbers: HashSet<u64> = answered.map(|record| record.number).collect();
     let overlaps = scene.overlaps(&numbers);
     match overlaps.first() {

@@ -21,11 +21,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
-    dice::Dice,
     fault::{Outcome, Verdict},
     model::deadline_passed,
     plan::{PROJECT, Plan},
     request::{TOKEN, domain, id},
+    rng::Rng,
 };
 
 const ATTACH: &str = "/huaweicloud.apic.v2.CertificateService/AttachDomains";
@@ -38,7 +38,7 @@ const POLITE: Duration = Duration::from_millis(50);
 
 /// How a call ended for its caller.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub(crate) enum CallEnd {
     Told {
         verdict: Verdict,
         pushback: Option<String>,
@@ -55,19 +55,19 @@ pub(crate) struct Record {
     pub(crate) number: u64,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
-    pub(crate) answer: Answer,
+    pub(crate) answer: CallEnd,
 }
 
 impl Record {
     /// Whether the gateway had no place for it, or no hope.
     fn was_turned_away(&self) -> bool {
-        matches!(&self.answer, Answer::Told { verdict: Verdict { reason, .. }, .. }
+        matches!(&self.answer, CallEnd::Told { verdict: Verdict { reason, .. }, .. }
             if reason == "OVERLOADED" || reason == "CIRCUIT_OPEN")
     }
 
     /// Whether the caller was told that the deadline passed.
     pub(crate) fn passed_deadline(&self) -> bool {
-        matches!(&self.answer, Answer::Told { verdict, .. } if *verdict == deadline_passed(verdict.outcome))
+        matches!(&self.answer, CallEnd::Told { verdict, .. } if *verdict == deadline_passed(verdict.outcome))
     }
 }
 
@@ -133,22 +133,22 @@ impl Callers {
                     self.resent.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
-                Err(_) if plan.leaves.is_some() => Answer::Left,
-                Err(_) => Answer::Broken(format!("nothing came in {PATIENCE:?}")),
+                Err(_) if plan.leaves.is_some() => CallEnd::Left,
+                Err(_) => CallEnd::Broken(format!("nothing came in {PATIENCE:?}")),
             };
             return Record { number, began, ended: Instant::now(), answer };
         }
     }
 
     /// Sends the call; `None` when it certainly was not taken.
-    async fn ask(&self, mut line: Line, number: u64, plan: &Plan) -> Option<Answer> {
+    async fn ask(&self, mut line: Line, number: u64, plan: &Plan) -> Option<CallEnd> {
         let broken = |fault: &hyper::Error, part: &str| {
             if line.cut.load(Ordering::Relaxed) {
-                Some(Answer::Left)
+                Some(CallEnd::Left)
             } else if is_refused(fault) {
                 None
             } else {
-                Some(Answer::Broken(format!("{part}: {fault:?}")))
+                Some(CallEnd::Broken(format!("{part}: {fault:?}")))
             }
         };
         let answer = match line.sender.try_send_request(request(&self.address, number, plan)).await {
@@ -167,9 +167,9 @@ impl Callers {
         };
         let Some(status) = Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&parts.headers))
         else {
-            return Some(Answer::Broken(format!("no grpc-status in {parts:?} {trailers:?}")));
+            return Some(CallEnd::Broken(format!("no grpc-status in {parts:?} {trailers:?}")));
         };
-        Some(told(&status))
+        Some(classify(&status))
     }
 
     /// Performs these calls, so many at a time.
@@ -208,10 +208,10 @@ impl Callers {
 
     /// Cuts connections off now and then, until it is dropped.
     pub(crate) async fn cut_now_and_then(self: Arc<Self>, seed: u64) {
-        let mut dice = Dice::of(seed, 1);
+        let mut rng = Rng::of(seed, 1);
         loop {
-            tokio::time::sleep(dice.millis(100, 600)).await;
-            let place = usize::try_from(dice.below(self.lines.len() as u64)).unwrap();
+            tokio::time::sleep(rng.millis(100, 600)).await;
+            let place = usize::try_from(rng.below(self.lines.len() as u64)).unwrap();
             self.cut(place).await;
         }
     }
@@ -256,22 +256,22 @@ fn request(address: &str, number: u64, plan: &Plan) -> http::Request<Full<Bytes>
 }
 
 /// What a status tells the caller.
-fn told(status: &Status) -> Answer {
+fn classify(status: &Status) -> CallEnd {
     let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok());
     let pushback = pushback.map(str::to_owned);
     if status.code() == Code::Ok {
-        return Answer::Told { verdict: Verdict::new(Code::Ok, "", Outcome::Plain), pushback };
+        return CallEnd::Told { verdict: Verdict::new(Code::Ok, "", Outcome::Plain), pushback };
     }
     let Some(info) = status.get_details_error_info() else {
-        return Answer::Broken(format!("an error without ErrorInfo: {status:?}"));
+        return CallEnd::Broken(format!("an error without ErrorInfo: {status:?}"));
     };
     let outcome = match info.metadata.get("outcome").map(String::as_str) {
         None => Outcome::Plain,
         Some("not_sent") => Outcome::NotSent,
         Some("unknown") => Outcome::Unknown,
-        Some(other) => return Answer::Broken(format!("an outcome that is none: {other}")),
+        Some(other) => return CallEnd::Broken(format!("an outcome that is none: {other}")),
     };
-    Answer::Told { verdict: Verdict::new(status.code(), &info.reason, outcome), pushback }
+    CallEnd::Told { verdict: Verdict::new(status.code(), &info.reason, outcome), pushback }
 }
 
 /// How often each answer came, most often first.
@@ -279,14 +279,14 @@ pub(crate) fn tally(records: &[Record]) -> Vec<(String, usize)> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     for record in records {
         let name = match &record.answer {
-            Answer::Told { verdict: Verdict { code: Code::Ok, .. }, .. } => "OK".to_owned(),
-            Answer::Told { verdict: Verdict { code, reason, outcome }, .. } => match outcome {
+            CallEnd::Told { verdict: Verdict { code: Code::Ok, .. }, .. } => "OK".to_owned(),
+            CallEnd::Told { verdict: Verdict { code, reason, outcome }, .. } => match outcome {
                 Outcome::Plain => format!("{code:?} {reason}"),
                 Outcome::NotSent => format!("{code:?} {reason} not sent"),
                 Outcome::Unknown => format!("{code:?} {reason} unknown"),
             },
-            Answer::Left => "the caller left".to_owned(),
-            Answer::Broken(_) => "broken".to_owned(),
+            CallEnd::Left => "the caller left".to_owned(),
+            CallEnd::Broken(_) => "broken".to_owned(),
         };
         *counts.entry(name).or_default() += 1;
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::{
-    dice::Dice,
     refusal::{self, Body, Processed, Refusal},
+    rng::Rng,
 };
 
 /// What a caller is told of a change whose answer did not come.
@@ -115,55 +115,53 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Draws one, as mixed as a very bad day.
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
-        let applied = dice.chance(50);
-        match dice.below(100) {
-            0..44 => Self::Attached(Self::success(dice)),
-            44..78 => Self::Refused(Refusal::draw(dice), Body::draw(dice)),
-            78..82 => {
-                Self::Unexpected { status: dice.pick(&[200, 200, 201, 202, 206]), html: dice.chance(50), applied }
-            }
-            82..85 => Self::Redirect { status: dice.pick(&[301, 302, 303, 307, 308]), applied },
-            85..90 => Self::Broken { how: dice.pick(&[Break::Reset, Break::Close]), applied },
-            90..93 => Self::CutHead { how: dice.pick(&[Break::Reset, Break::Close]), applied },
-            93..97 => Self::Garbage { kind: dice.pick(&[0, 1, 2, 3]), applied },
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let applied = rng.chance(50);
+        match rng.below(100) {
+            0..44 => Self::Attached(Self::success(rng)),
+            44..78 => Self::Refused(Refusal::draw(rng), Body::draw(rng)),
+            78..82 => Self::Unexpected { status: rng.pick(&[200, 200, 201, 202, 206]), html: rng.chance(50), applied },
+            82..85 => Self::Redirect { status: rng.pick(&[301, 302, 303, 307, 308]), applied },
+            85..90 => Self::Broken { how: rng.pick(&[Break::Reset, Break::Close]), applied },
+            90..93 => Self::CutHead { how: rng.pick(&[Break::Reset, Break::Close]), applied },
+            93..97 => Self::Garbage { kind: rng.pick(&[0, 1, 2, 3]), applied },
             _ => Self::Stall { applied },
         }
     }
 
     /// Draws an end of the answer after the change has been made.
-    pub(crate) fn draw_lost_after_apply(dice: &mut Dice) -> Self {
-        let how = dice.pick(&[Break::Reset, Break::Close]);
-        match dice.below(10) {
+    pub(crate) fn draw_lost_after_apply(rng: &mut Rng) -> Self {
+        let how = rng.pick(&[Break::Reset, Break::Close]);
+        match rng.below(10) {
             0..6 => Self::Broken { how, applied: true },
             6..9 => Self::CutHead { how, applied: true },
-            _ => Self::Garbage { kind: dice.pick(&[0, 1, 2, 3]), applied: true },
+            _ => Self::Garbage { kind: rng.pick(&[0, 1, 2, 3]), applied: true },
         }
     }
 
     /// Draws what keeps a caller waiting.
-    pub(crate) fn draw_slow(dice: &mut Dice) -> Self {
-        match dice.below(10) {
-            0..4 => Self::Stall { applied: dice.chance(50) },
+    pub(crate) fn draw_slow(rng: &mut Rng) -> Self {
+        match rng.below(10) {
+            0..4 => Self::Stall { applied: rng.chance(50) },
             4 | 5 => Self::Refused(&refusal::BUSY, Body::Whole),
             6 => Self::Refused(&refusal::BUSY, Body::Stalled),
-            7 => Self::Refused(&refusal::UNAVAILABLE, Body::Slow(dice.millis(5, 30))),
-            _ => Self::Attached(Success::Late(dice.millis(10, 100))),
+            7 => Self::Refused(&refusal::UNAVAILABLE, Body::Slow(rng.millis(5, 30))),
+            _ => Self::Attached(Success::Late(rng.millis(10, 100))),
         }
     }
 
-    fn success(dice: &mut Dice) -> Success {
-        match dice.below(20) {
+    fn success(rng: &mut Rng) -> Success {
+        match rng.below(20) {
             0..6 => Success::Prompt,
-            6..10 => Success::Late(dice.millis(1, 40)),
+            6..10 => Success::Late(rng.millis(1, 40)),
             10..12 => Success::AfterInterim,
             12 => Success::Old,
             13 => Success::Closing,
             14 => Success::ThenClosed,
-            15 | 16 => Success::ThenClosedIdle(dice.millis(0, 20)),
+            15 | 16 => Success::ThenClosedIdle(rng.millis(0, 20)),
             17 => Success::WithLength,
             18 => Success::WithBody,
-            _ => Success::InPieces(dice.millis(1, 20)),
+            _ => Success::InPieces(rng.millis(1, 20)),
         }
     }
 

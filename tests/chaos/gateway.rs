@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{clock::Lag, dice::free_port, request::TOKEN};
+use super::{clock::Lag, request::TOKEN, rng::free_port};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_apig-grpc-gateway");
 
@@ -143,8 +143,8 @@ impl Gateway {
     pub(crate) async fn stop(mut self) -> (Option<i32>, Duration) {
         self.pinging = None;
         let began = Instant::now();
-        let told = Command::new("kill").args(["-s", "TERM", &self.process.to_string()]).status().await.unwrap();
-        assert!(told.success(), "the gateway still runs");
+        let classify = Command::new("kill").args(["-s", "TERM", &self.process.to_string()]).status().await.unwrap();
+        assert!(classify.success(), "the gateway still runs");
         let ended = tokio::time::timeout(Duration::from_secs(40), self.child.wait()).await;
         (ended.ok().and_then(|status| status.unwrap().code()), began.elapsed())
     }

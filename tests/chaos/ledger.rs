@@ -6,7 +6,7 @@ use serde_json::Value;
 use tonic::Code;
 
 use super::{
-    driver::{Answer, Record},
+    driver::{CallEnd, Record},
     fault::{Outcome, Verdict},
     gateway::knows,
     request::id,
@@ -54,7 +54,7 @@ impl Ledger {
                 return complain("has the wrong number of attempts");
             }
             unread += sent - seen;
-            if let (Answer::Told { verdict, .. }, Some(last)) = (&record.answer, ours.last()) {
+            if let (CallEnd::Told { verdict, .. }, Some(last)) = (&record.answer, ours.last()) {
                 let expected = match verdict {
                     Verdict { code: Code::Ok, .. } => "applied",
                     Verdict { outcome: Outcome::Unknown, .. } => "unknown",
@@ -62,7 +62,7 @@ impl Ledger {
                     Verdict { outcome: Outcome::Plain, .. } => "refused",
                 };
                 if last["outcome"] != expected {
-                    return complain("was told something else");
+                    return complain("was classify something else");
                 }
             }
             counted += ours.len();

@@ -13,7 +13,6 @@
 mod cancels;
 mod chaos;
 mod clock;
-mod dice;
 mod driver;
 mod fault;
 mod gateway;
@@ -24,6 +23,7 @@ mod plan;
 mod refusal;
 mod report;
 mod request;
+mod rng;
 mod scene;
 mod storm;
 mod timing;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 
 use super::{
-    driver::{Answer, Record},
+    driver::{CallEnd, Record},
     fault::{Fault, Outcome, Verdict},
     plan::Plan,
     scene::{Attempt, Scene},
@@ -61,9 +61,9 @@ impl Case<'_> {
         self.judge_repeats()?;
         self.judge_effects()?;
         match &self.record.answer {
-            Answer::Left => self.judge_silence(),
-            Answer::Broken(how) => Err(format!("the call had no answer: {how}")),
-            Answer::Told { verdict, pushback } => {
+            CallEnd::Left => self.judge_silence(),
+            CallEnd::Broken(how) => Err(format!("the call had no answer: {how}")),
+            CallEnd::Told { verdict, pushback } => {
                 let allowed = self.allowed();
                 if !allowed.contains(verdict) {
                     return Err(format!("told {verdict:?}, allowed are {allowed:?}"));
@@ -128,12 +128,12 @@ impl Case<'_> {
         let effects = self.attempts.iter().filter(|attempt| attempt.fault.applies()).count();
         let wrong = match &self.record.answer {
             _ if effects > 1 => true,
-            Answer::Told { verdict, .. } => match verdict.outcome {
+            CallEnd::Told { verdict, .. } => match verdict.outcome {
                 Outcome::Plain if verdict.code == Code::Ok => effects != 1,
                 Outcome::Plain | Outcome::NotSent => effects != 0,
                 Outcome::Unknown => false,
             },
-            Answer::Left | Answer::Broken(_) => false,
+            CallEnd::Left | CallEnd::Broken(_) => false,
         };
         if wrong { Err(format!("{effects} effects, and the answer was {:?}", self.record.answer)) } else { Ok(()) }
     }

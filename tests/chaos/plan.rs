@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{dice::Dice, fault::Fault};
+use super::{fault::Fault, rng::Rng};
 
 /// More attempts than any configuration allows.
 const MOST_ATTEMPTS: usize = 8;
@@ -36,12 +36,12 @@ pub(crate) struct Plan {
 impl Plan {
     /// Draws the call with this number. Calls share `certificates`, or each has its own.
     pub(crate) fn of(seed: u64, number: u64, mix: Mix, certificates: Option<u64>) -> Self {
-        let mut dice = Dice::of(seed, number);
-        let certificate = format!("certificate-{}", certificates.map_or(number, |many| dice.below(many)));
+        let mut rng = Rng::of(seed, number);
+        let certificate = format!("certificate-{}", certificates.map_or(number, |many| rng.below(many)));
         let mut draw = || match mix {
-            Mix::Everything => Fault::draw(&mut dice),
-            Mix::LostAnswers => Fault::draw_lost_after_apply(&mut dice),
-            Mix::Cancels => Fault::draw_slow(&mut dice),
+            Mix::Everything => Fault::draw(&mut rng),
+            Mix::LostAnswers => Fault::draw_lost_after_apply(&mut rng),
+            Mix::Cancels => Fault::draw_slow(&mut rng),
         };
         let script: Vec<Fault> = (0..MOST_ATTEMPTS).map(|_| draw()).collect();
         let mut plan = Self { script, deadline: None, leaves: None, certificate };
@@ -49,17 +49,17 @@ impl Plan {
             Mix::Everything => {
                 // A script that ends in silence ends with the deadline, and should not keep the caller for long.
                 let silent = plan.script.iter().take(3).any(Fault::stalls);
-                plan.deadline = match dice.below(10) {
-                    0 => Some(dice.millis(1, 30)),
-                    _ if silent => Some(dice.millis(30, 400)),
-                    1 | 2 => Some(dice.millis(50, 500)),
-                    3..7 => Some(dice.millis(1_000, 5_000)),
+                plan.deadline = match rng.below(10) {
+                    0 => Some(rng.millis(1, 30)),
+                    _ if silent => Some(rng.millis(30, 400)),
+                    1 | 2 => Some(rng.millis(50, 500)),
+                    3..7 => Some(rng.millis(1_000, 5_000)),
                     _ => None,
                 };
-                plan.leaves = dice.chance(8).then(|| dice.millis(0, 60));
+                plan.leaves = rng.chance(8).then(|| rng.millis(0, 60));
             }
             Mix::LostAnswers => {}
-            Mix::Cancels => plan.leaves = Some(dice.millis(0, 80)),
+            Mix::Cancels => plan.leaves = Some(rng.millis(0, 80)),
         }
         plan
     }

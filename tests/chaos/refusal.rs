@@ -6,8 +6,8 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::{
-    dice::Dice,
     fault::{Outcome, Verdict},
+    rng::Rng,
 };
 
 /// Whether a refused request has been acted on, as the answer says.
@@ -131,8 +131,8 @@ pub(crate) static BUSY: Refusal = pausing(429, Code::ResourceExhausted, 1);
 
 impl Refusal {
     /// Draws one.
-    pub(crate) fn draw(dice: &mut Dice) -> &'static Self {
-        &REFUSALS[usize::try_from(dice.below(REFUSALS.len() as u64)).unwrap()]
+    pub(crate) fn draw(rng: &mut Rng) -> &'static Self {
+        &REFUSALS[usize::try_from(rng.below(REFUSALS.len() as u64)).unwrap()]
     }
 
     /// How the answer can be taken. More than one way where a body is both whole and cut.
@@ -184,11 +184,11 @@ impl Refusal {
 
 impl Body {
     /// Draws one.
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
-        match dice.below(32) {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        match rng.below(32) {
             0..16 => Self::Whole,
             16..19 => Self::Chunked,
-            19 | 20 => Self::Slow(dice.millis(1, 10)),
+            19 | 20 => Self::Slow(rng.millis(1, 10)),
             21 | 22 => Self::None,
             23 | 24 => Self::Html,
             25 => Self::CutByClose,

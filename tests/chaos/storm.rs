@@ -15,7 +15,7 @@ use super::{
     Arguments,
     chaos::NUMBERS,
     clock::Lag,
-    driver::{Answer, Callers, Record, tally},
+    driver::{CallEnd, Callers, Record, tally},
     fault::{Fault, Success},
     gateway::{Gateway, knows},
     leak,
@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
     let storms = [("storm, breaker off", off), ("storm, breaker on", default), ("storm, the probe hangs", hanging)];
     for (name, (storm, gateway)) in storms {
         report.check(&format!("{name}: repeats stay within their budget"), storm.budget());
-        report.check(&format!("{name}: callers are told the truth"), storm.truth());
+        report.check(&format!("{name}: callers are classify the truth"), storm.truth());
         report.check(&format!("{name}: it heals"), storm.healed());
         report.check(&format!("{name}: nothing left behind"), storm.quiet);
         leak::ends_well(name, gateway, report).await;
@@ -165,7 +165,7 @@ async fn finish(mut calls: JoinSet<Record>) -> Vec<Record> {
 }
 
 fn is_ok(record: &Record) -> bool {
-    matches!(&record.answer, Answer::Told { verdict, .. } if verdict.code == Code::Ok)
+    matches!(&record.answer, CallEnd::Told { verdict, .. } if verdict.code == Code::Ok)
 }
 
 impl Storm {
@@ -178,14 +178,18 @@ impl Storm {
     }
 
     fn truth(&self) -> Result<String, String> {
-        let told = tally(&self.during);
+        let classify = tally(&self.during);
         let expected = |name: &str| match name {
             "Unavailable HTTP_503" => true,
             "Unavailable CIRCUIT_OPEN not sent" => self.outage != Outage::BreakerOff,
             "DeadlineExceeded DEADLINE_EXCEEDED unknown" => self.outage == Outage::HangingProbe,
             _ => false,
         };
-        if told.iter().all(|(name, _)| expected(name)) { Ok(format!("{told:?}")) } else { Err(format!("{told:?}")) }
+        if classify.iter().all(|(name, _)| expected(name)) {
+            Ok(format!("{classify:?}"))
+        } else {
+            Err(format!("{classify:?}"))
+        }
     }
 
     fn healed(&self) -> Result<String, String> {

@@ -9,7 +9,7 @@ use super::{
     Arguments,
     chaos::NUMBERS,
     clock::Lag,
-    driver::{Answer, Callers, Record},
+    driver::{CallEnd, Callers, Record},
     fault::{Fault, Outcome},
     gateway::Gateway,
     leak,
@@ -103,14 +103,14 @@ fn met(records: &[Record], lag: &Lag, outcomes: &[Outcome]) -> Result<String, St
     for record in records {
         let deadline = plan(record.number).deadline.unwrap_or_default();
         let took = record.ended - record.began;
-        let told = match &record.answer {
-            Answer::Told { verdict, .. } => {
+        let classify = match &record.answer {
+            CallEnd::Told { verdict, .. } => {
                 let status = plan(record.number).fault(0).verdicts();
                 outcomes.iter().any(|outcome| *verdict == deadline_passed(*outcome)) || status.contains(verdict)
             }
-            Answer::Left | Answer::Broken(_) => false,
+            CallEnd::Left | CallEnd::Broken(_) => false,
         };
-        if !told || took > deadline + bound {
+        if !classify || took > deadline + bound {
             return Err(format!("deadline {deadline:?}: {:?} after {took:?}, at most {bound:?} late", record.answer));
         }
         late.push(took.saturating_sub(deadline));

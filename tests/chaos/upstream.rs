@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Lag,
-    dice::{Dice, free_port},
     fault::Fault,
     request::{self, Request},
+    rng::{Rng, free_port},
     scene::Scene,
     wire::{After, Script},
 };
@@ -43,17 +43,17 @@ impl Upstream {
     pub(crate) fn start(faults: Faults, closures: Option<u64>, lag: &Arc<Lag>) -> Self {
         let scene = Arc::new(Scene::default());
         let stop = CancellationToken::new();
-        let (told, address) = std::sync::mpsc::channel();
+        let (classify, address) = std::sync::mpsc::channel();
         let (scene_, stop_, lag) = (Arc::clone(&scene), stop.clone(), Arc::clone(lag));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
-                told.send(listener.local_addr().unwrap()).unwrap();
+                classify.send(listener.local_addr().unwrap()).unwrap();
                 tokio::spawn(lag.watch());
                 let shared = Arc::new(Shared { faults, scene: scene_ });
                 tokio::select! {
-                    () = serve(listener, closures.map(|seed| Dice::of(seed, 0)), shared) => {}
+                    () = serve(listener, closures.map(|seed| Rng::of(seed, 0)), shared) => {}
                     () = stop_.cancelled() => {}
                 }
             });
@@ -76,9 +76,9 @@ struct Shared {
     scene: Arc<Scene>,
 }
 
-async fn serve(mut listener: TcpListener, mut closures: Option<Dice>, shared: Arc<Shared>) {
+async fn serve(mut listener: TcpListener, mut closures: Option<Rng>, shared: Arc<Shared>) {
     loop {
-        let open_for = closures.as_mut().map_or(Duration::from_secs(86_400), |dice| dice.millis(300, 1_200));
+        let open_for = closures.as_mut().map_or(Duration::from_secs(86_400), |rng| rng.millis(300, 1_200));
         let closing = tokio::time::sleep(open_for);
         tokio::pin!(closing);
         loop {
@@ -99,7 +99,7 @@ async fn serve(mut listener: TcpListener, mut closures: Option<Dice>, shared: Ar
         let address = listener.local_addr().unwrap();
         shared.scene.closes();
         drop(listener);
-        let pause = closures.as_mut().map_or(Duration::ZERO, |dice| dice.millis(20, 150));
+        let pause = closures.as_mut().map_or(Duration::ZERO, |rng| rng.millis(20, 150));
         tokio::time::sleep(pause).await;
         listener = loop {
             let socket = TcpSocket::new_v4().unwrap();

@@ -8,7 +8,8 @@ use prost::Message as _;
 use tonic::Code;
 
 use crate::support::{
-    ATTACH, Cloud, Gateway, OpenCall, Reply, Wire, documented, domain, failed, frame, in_progress, on_certificate, soon,
+    ATTACH, Cloud, Gateway, OpenCall, RawConnection, Reply, documented, domain, failed, frame, in_progress,
+    on_certificate, soon,
 };
 
 const GZIP: &[(&str, &str)] = &[("grpc-encoding", "gzip")];
@@ -23,7 +24,7 @@ fn gzip(message: &[u8]) -> Vec<u8> {
 async fn compressed_heads_without_bodies_shed_nobody() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let gateway = Gateway::facing(cloud.address).start().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     let mut silent = Vec::new();
     for _ in 0..16 {
         silent.push(wire.open(ATTACH, GZIP).await);
@@ -39,7 +40,7 @@ async fn compressed_heads_without_bodies_shed_nobody() {
 async fn compressed_calls_whose_heads_come_before_their_bodies_are_served() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let gateway = Gateway::facing(cloud.address).start().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     let mut calls = Vec::new();
     for _ in 0..60 {
         calls.push(wire.open(ATTACH, GZIP).await);
@@ -67,7 +68,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 async fn more_entries_than_allowed_are_refused_before_they_are_built() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let gateway = Gateway::facing(cloud.address).start().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     let domains = [0x1a, 0].repeat(2_000_000);
     let instances = field(3, &[0x12, 0].repeat(1_900_000));
     for (message, entries) in [(domains, "2000000"), (instances, "1900001")] {
@@ -105,7 +106,7 @@ async fn as_many_entries_as_allowed_reach_the_cloud() {
 async fn a_call_that_ends_with_trailers_takes_its_permit() {
     let cloud = Cloud::answering([Reply::hang()]).await;
     let gateway = Gateway::facing(cloud.address).with("max-concurrency", "2").start().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     let mut calls: Vec<OpenCall> = Vec::new();
     for number in 0..10 {
         let mut call = wire.open(ATTACH, &[]).await;
@@ -137,7 +138,7 @@ async fn half_sent_messages_shed_no_call_that_is_complete() {
     let mut halves = Vec::new();
     let half = frame(0, &vec![0x1a; 40_000]);
     for _ in 0..8 {
-        let mut wire = Wire::connect(&gateway).await;
+        let mut wire = RawConnection::connect(&gateway).await;
         for _ in 0..8 {
             let call = wire.open(ATTACH, &[]).await;
             call.send(half[..20_000].to_vec());
@@ -172,7 +173,7 @@ async fn half_sent_messages_shed_no_call_that_is_complete() {
 async fn a_message_that_can_never_fit_is_refused_for_good() {
     let cloud = Cloud::answering([Reply::attached()]).await;
     let gateway = Gateway::facing(cloud.address).with("max-buffered-bytes", "64KiB").start().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     let failure = wire.call(ATTACH, &[], frame(0, &vec![0; 16 * 1024 + 1])).await.answer().await;
     assert_eq!(failure.verdict(), (Code::ResourceExhausted, "INVALID_REQUEST"));
     assert_eq!(failure.fact("max_message_size"), Some("16384"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use apig_grpc_gateway::pure;
+use apig_grpc_gateway::bench_support;
 use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -36,7 +36,7 @@ fn documented_codes() -> Vec<(&'static str, u16)> {
 }
 
 fn ask(status: u16, body: &[u8]) -> Status {
-    pure::answer(&documented(), StatusCode::from_u16(status).unwrap(), HeaderMap::new(), body).unwrap_err()
+    bench_support::answer(&documented(), StatusCode::from_u16(status).unwrap(), HeaderMap::new(), body).unwrap_err()
 }
 
 /// What the contract gives for a status alone.

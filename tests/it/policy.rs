@@ -53,7 +53,7 @@ async fn the_names_of_a_certificate_decide_and_nothing_reaches_the_cloud_when_re
         assert_eq!(refused.fact("denied"), Some("call"), "{names:?}");
     }
     assert_eq!(cloud.seen().len(), served, "nothing reached the cloud");
-    assert!(gateway.admin("/metrics").await.1.contains("apig_gateway_calls_not_allowed_total 4"));
+    assert!(gateway.admin("/metrics").await.1.contains("apig_gateway_calls_denied_total 4"));
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use prost::Message as _;
 use tonic::Code;
 
 use crate::support::{
-    ATTACH, Cloud, Failed, Gateway, OpenCall, Reply, Wire, documented, frame, in_progress, on_certificate, soon,
+    ATTACH, Cloud, Failed, Gateway, OpenCall, RawConnection, Reply, documented, frame, in_progress, on_certificate,
+    soon,
 };
 
 fn message(certificate: usize) -> Vec<u8> {
@@ -23,20 +24,20 @@ fn assert_share(failure: &Failed, limit: &str, share: &str) {
 async fn a_caller_alone_may_take_every_permit_and_not_when_another_calls() {
     let cloud = Cloud::answering([Reply::hang()]).await;
     let gateway = Gateway::facing(cloud.address).with("max-concurrency", "4").start().await;
-    let mut greedy = Wire::connect_from("127.0.0.1", &gateway).await;
+    let mut greedy = RawConnection::connect_from("127.0.0.1", &gateway).await;
     let mut calls = Vec::new();
     for number in 0..4 {
         calls.push(greedy.call(ATTACH, &[], message(number)).await);
     }
     cloud.requests(4).await;
-    let mut other = Wire::connect_from("127.0.0.2", &gateway).await;
+    let mut other = RawConnection::connect_from("127.0.0.2", &gateway).await;
     let failure = other.call(ATTACH, &[], message(9)).await.answer().await;
     assert_eq!(failure.verdict(), (Code::Unavailable, "OVERLOADED"));
     assert_eq!(failure.fact("share"), None, "none is left, of which it has none");
     drop((greedy, calls));
     in_progress(&gateway, 0).await;
 
-    let mut greedy = Wire::connect_from("127.0.0.1", &gateway).await;
+    let mut greedy = RawConnection::connect_from("127.0.0.1", &gateway).await;
     let mut calls: Vec<OpenCall> = Vec::new();
     for number in 0..3 {
         calls.push(greedy.call(ATTACH, &[], message(number)).await);
@@ -51,9 +52,9 @@ async fn a_caller_alone_may_take_every_permit_and_not_when_another_calls() {
 async fn a_caller_has_its_share_of_the_memory() {
     let cloud = Cloud::answering([Reply::attached(), Reply::hang()]).await;
     let gateway = Gateway::facing(cloud.address).with("max-buffered-bytes", "256KiB").start().await;
-    let mut other = Wire::connect_from("127.0.0.2", &gateway).await;
+    let mut other = RawConnection::connect_from("127.0.0.2", &gateway).await;
     assert_eq!(other.call(ATTACH, &[], message(0)).await.answer().await.status.code(), Code::Ok);
-    let mut greedy = Wire::connect_from("127.0.0.1", &gateway).await;
+    let mut greedy = RawConnection::connect_from("127.0.0.1", &gateway).await;
     // Some 85 KiB each: two fit into the share of 192 KiB, three into the whole.
     let large = |certificate: usize| {
         let mut request = on_certificate(certificate);
@@ -75,9 +76,9 @@ async fn a_caller_has_its_share_of_the_memory() {
 async fn a_caller_has_its_share_of_the_queue_for_a_certificate() {
     let cloud = Cloud::answering([Reply::attached(), Reply::hang(), Reply::attached()]).await;
     let gateway = Gateway::facing(cloud.address).start().await;
-    let mut other = Wire::connect_from("127.0.0.2", &gateway).await;
+    let mut other = RawConnection::connect_from("127.0.0.2", &gateway).await;
     assert_eq!(other.call(ATTACH, &[], message(0)).await.answer().await.status.code(), Code::Ok);
-    let mut greedy = Wire::connect_from("127.0.0.1", &gateway).await;
+    let mut greedy = RawConnection::connect_from("127.0.0.1", &gateway).await;
     let bytes = frame(0, &documented().encode_to_vec());
     let mut calls = vec![greedy.call(ATTACH, &[], bytes.clone()).await];
     cloud.requests(2).await;

@@ -4,7 +4,7 @@ use prost::Message as _;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 
-use crate::support::{ATTACH, Gateway, OpenCall, Wire, frame, soon};
+use crate::support::{ATTACH, Gateway, OpenCall, RawConnection, frame, soon};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -25,7 +25,7 @@ async fn idle() -> Gateway {
 #[tokio::test]
 async fn large_messages_are_refused_by_their_length() {
     let gateway = idle().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     for path in all() {
         let call = wire.open(path, &[]).await;
         // Half of 4 MiB would follow; the length is enough.
@@ -41,7 +41,7 @@ async fn half_a_message_ends_when_it_makes_no_progress() {
     let gateway = idle().await;
     let (mut calls, mut wires) = (Vec::new(), Vec::new());
     for path in all().chain([ATTACH]) {
-        let mut wire = Wire::connect(&gateway).await;
+        let mut wire = RawConnection::connect(&gateway).await;
         for _ in 0..6 {
             let call = wire.open(path, &[]).await;
             call.send(frame(0, &[0; 4_000])[..2_000].to_vec());
@@ -67,7 +67,7 @@ async fn half_a_message_ends_when_it_makes_no_progress() {
 #[tokio::test]
 async fn a_health_check_has_a_deadline() {
     let gateway = Gateway::facing("127.0.0.1:9".parse().unwrap()).with("timeout", "300ms").start().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     let (own, callers) = (wire.open(CHECK, &[]).await, wire.open(CHECK, &[("grpc-timeout", "50m")]).await);
     for call in [own, callers] {
         let failure = call.answer().await;
@@ -79,7 +79,7 @@ async fn a_health_check_has_a_deadline() {
 #[tokio::test]
 async fn streams_are_limited_on_each_connection() {
     let gateway = idle().await;
-    let mut wire = Wire::connect(&gateway).await;
+    let mut wire = RawConnection::connect(&gateway).await;
     let request = frame(0, &HealthCheckRequest { service: String::new() }.encode_to_vec());
     let mut streams: Vec<OpenCall> = Vec::new();
     for path in [WATCH, REFLECTION[0], REFLECTION[1]].into_iter().cycle().take(8) {
@@ -98,7 +98,7 @@ async fn streams_are_limited_on_each_connection() {
     // Calls are no streams, and another connection has streams of its own.
     assert_eq!(wire.call(CHECK, &[], request).await.answer().await.status.code(), Code::Ok);
     assert!(crate::discovery::is_serving(&gateway, "").await);
-    let elsewhere = Wire::connect(&gateway).await.open(REFLECTION[0], &[]).await;
+    let elsewhere = RawConnection::connect(&gateway).await.open(REFLECTION[0], &[]).await;
     assert!(!elsewhere.is_answered());
     // One that ends makes room for the next.
     streams[1].finish();

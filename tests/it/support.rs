@@ -13,7 +13,7 @@ pub(crate) use self::{
     cloud::{Cloud, Reply, Seen, head},
     gateway::{Gateway, Plan},
     program::{Program, command},
-    raw::{ATTACH, OpenCall, SilentCall, Wire, frame, greet, in_progress, send_bytes},
+    raw::{ATTACH, OpenCall, RawConnection, SilentCall, frame, greet, in_progress, send_bytes},
 };
 
 use std::time::Duration;

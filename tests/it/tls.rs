@@ -83,7 +83,7 @@ async fn only_a_caller_with_a_certificate_of_the_ca_gets_in() {
     assert_eq!(cloud.seen().len(), asked, "nothing more reached the cloud");
     let (_, metrics) = gateway.admin("/metrics").await;
     assert!(metrics.contains("apig_gateway_tls_certificate_not_after_seconds 2524608000"), "{metrics}");
-    assert!(!metrics.contains("apig_gateway_tls_handshakes_failed_total 0"), "{metrics}");
+    assert!(!metrics.contains("apig_gateway_tls_handshake_failures_total 0"), "{metrics}");
 }
 
 /// Shakes hands with one version of TLS; says what was agreed on.

@@ -54,14 +54,14 @@ pub(crate) struct Ground {
 
 /// What attackers have done.
 #[derive(Debug, Default)]
-pub(crate) struct Done {
+pub(crate) struct Findings {
     pub(crate) figures: Vec<String>,
     pub(crate) faults: Vec<String>,
     /// Connections, still open: they end only after the gateway has been looked at.
     pub(crate) held: Vec<Box<dyn Any + Send>>,
 }
 
-pub(crate) type Attackers = Pin<Box<dyn Future<Output = Done> + Send>>;
+pub(crate) type Attackers = Pin<Box<dyn Future<Output = Findings> + Send>>;
 
 /// A kind of attack.
 pub(crate) struct Attack {
@@ -79,7 +79,7 @@ impl Attack {
     /// An attack over plain TCP, on a gateway with these flags and a client on one connection.
     fn plain<F>(name: impl Into<String>, flags: &[&'static str], run: impl FnOnce(Target) -> F + 'static) -> Self
     where
-        F: Future<Output = Done> + Send + 'static,
+        F: Future<Output = Findings> + Send + 'static,
     {
         Self {
             name: name.into(),
@@ -133,7 +133,7 @@ pub(crate) async fn check(
     let (release, released) = oneshot::channel::<()>();
     let attacking = (attack.run)(ground);
     let thread = on_a_thread("attackers", async move {
-        let Done { figures, faults, held } = attacking.await;
+        let Findings { figures, faults, held } = attacking.await;
         let _ = done.send((figures, faults));
         let _ = released.await;
         drop(held);

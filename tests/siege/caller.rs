@@ -22,22 +22,22 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// What became of a call.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    Done,
+    Succeeded,
     /// The gateway's answer, which is no success.
     Refused(Status),
     /// The gateway has said that it did not take it, or it was never sent: any client may repeat it.
     NotTaken(String),
     /// Sent, and nobody can know more.
-    Lost(String),
+    Failed(String),
 }
 
 impl std::fmt::Display for Fate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Done => f.write_str("done"),
+            Self::Succeeded => f.write_str("done"),
             Self::Refused(status) => write!(f, "{:?}: {}", status.code(), status.message()),
             Self::NotTaken(fault) => write!(f, "not taken: {fault}"),
-            Self::Lost(fault) => write!(f, "lost: {fault}"),
+            Self::Failed(fault) => write!(f, "lost: {fault}"),
         }
     }
 }
@@ -78,7 +78,7 @@ impl Line {
     /// Attaches a domain to this certificate.
     pub(crate) async fn attach(&self, certificate: &str, id: &str) -> Fate {
         let message = attach_message(certificate);
-        self.call(ATTACH, &message, id).await.map_or_else(|fate| fate, |_| Fate::Done)
+        self.call(ATTACH, &message, id).await.map_or_else(|fate| fate, |_| Fate::Succeeded)
     }
 
     /// Sends a call's message but for its last byte. The call stays open as long as the value lives.
@@ -105,7 +105,7 @@ impl Line {
     async fn call(&self, path: &str, message: &[u8], id: &str) -> Result<Vec<u8>, Fate> {
         match tokio::time::timeout(PATIENCE, self.exchange(path, message, id)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Fate::Lost(format!("no answer in {PATIENCE:?}"))),
+            Err(_) => Err(Fate::Failed(format!("no answer in {PATIENCE:?}"))),
         }
     }
 
@@ -126,7 +126,7 @@ impl Line {
         }
         let trailers = body.trailers().await.map_err(|fault| fate(&fault))?.unwrap_or_default();
         if !head.headers.contains_key("grpc-status") && !trailers.contains_key("grpc-status") {
-            return Err(Fate::Lost(format!("HTTP {} without grpc-status", head.status)));
+            return Err(Fate::Failed(format!("HTTP {} without grpc-status", head.status)));
         }
         refusal(&trailers)?;
         Ok(bytes)
@@ -154,7 +154,7 @@ fn refusal(headers: &HeaderMap) -> Result<(), Fate> {
 fn fate(fault: &h2::Error) -> Fate {
     let left_out = fault.is_go_away() && fault.is_remote() && fault.reason() == Some(Reason::NO_ERROR);
     let refused = fault.is_reset() && fault.is_remote() && fault.reason() == Some(Reason::REFUSED_STREAM);
-    if left_out || refused { Fate::NotTaken(fault.to_string()) } else { Fate::Lost(fault.to_string()) }
+    if left_out || refused { Fate::NotTaken(fault.to_string()) } else { Fate::Failed(fault.to_string()) }
 }
 
 /// The message of a call, valid in every part.

@@ -122,7 +122,7 @@ async fn newcomer(gateway: &Gateway) -> Vec<String> {
     };
     let mut faults = Vec::new();
     match line.attach("newcomer", "siege-newcomer").await {
-        Fate::Done => {}
+        Fate::Succeeded => {}
         fate => faults.push(format!("a call: {fate:?}")),
     }
     for (service, expected) in [("", 2), ("readiness", 2), ("liveness", 1)] {

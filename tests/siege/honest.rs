@@ -121,7 +121,7 @@ async fn one(habits: &Habits, line: Option<Line>, number: u64) -> Result<Line, S
     };
     if number.is_multiple_of(2) {
         match line.attach("honest", &format!("siege-honest-{number}")).await {
-            Fate::Done => {}
+            Fate::Succeeded => {}
             fate => return Err(format!("AttachDomains: {fate}")),
         }
     } else {

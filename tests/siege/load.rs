@@ -141,7 +141,7 @@ impl Worker {
             let fate = self.lines[&gateway].attach(&self.certificate, &id).await;
             let reached = self.upstream.saw(&id);
             match fate {
-                Fate::Done => {
+                Fate::Succeeded => {
                     self.tally.done.push(started.elapsed());
                     self.count.send_modify(|calls| *calls += 1);
                     return;
@@ -162,7 +162,7 @@ impl Worker {
                     self.tally.repeated += 1;
                     sleep(pause).await;
                 }
-                Fate::Lost(fault) => {
+                Fate::Failed(fault) => {
                     self.lines.remove(&gateway);
                     return self.tally.failed.push(format!("lost (sent to the cloud: {reached}): {fault}"));
                 }

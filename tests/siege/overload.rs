@@ -179,7 +179,7 @@ async fn call(line: Arc<Line>, number: usize, end: Instant) -> Seen {
     while Instant::now() < end {
         let started = Instant::now();
         match line.attach(&certificate, "siege-overload").await {
-            Fate::Done => seen.admitted.push(started.elapsed()),
+            Fate::Succeeded => seen.admitted.push(started.elapsed()),
             Fate::Refused(status) => match wait_told(&status) {
                 Some(wait) => {
                     seen.shed.push(started.elapsed());

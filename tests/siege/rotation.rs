@@ -110,7 +110,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check.figure(format!("{rotations} rotations, {certificates} certificates seen"));
     check.figure(format!("{} handshakes, p50/p99 {}", handshakes.len(), spread(&handshakes)));
     check.figure(format!("a new one is served after {}", spread(&after)));
-    let failed = gateway.metric("apig_gateway_tls_handshakes_failed_total").await;
+    let failed = gateway.metric("apig_gateway_tls_handshake_failures_total").await;
     check.require(failed == Some(0), || format!("the gateway counts {failed:?} handshakes that failed"));
     check.none("panics", &gateway.panics());
     check

@@ -182,7 +182,7 @@ async fn call(gateway: &Gateway, calls: u64) -> Vec<String> {
                 return faults;
             }
             match line.attach(&certificate, &format!("siege-sink-{call}")).await {
-                Fate::Done => {}
+                Fate::Succeeded => {}
                 fate => {
                     faults.push(fate.to_string());
                     // Each that gets no answer costs its patience.

@@ -17,11 +17,11 @@ pub(super) struct Binding {
 }
 
 /// A domain's id and an instance's id.
-type Place = (String, String);
+type Route = (String, String);
 
 /// Every binding of the cloud. It starts empty.
 #[derive(Debug, Default)]
-pub(super) struct Bindings(HashMap<Place, Binding>);
+pub(super) struct Bindings(HashMap<Route, Binding>);
 
 impl Bindings {
     /// What is bound to a domain on an instance, if anything.
@@ -51,7 +51,7 @@ impl Bindings {
             }
         }
 
-        let mut planned: Vec<(Place, Binding)> = Vec::new();
+        let mut planned: Vec<(Route, Binding)> = Vec::new();
         for entry in entries {
             let domain = world.domain(project, &entry.domain).ok_or_else(no_such_domain)?;
             let verifies_clients = verifies_clients(certificate, entry)?;

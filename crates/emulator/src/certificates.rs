@@ -19,12 +19,12 @@ use super::world::{Certificate, Domain, Fault};
 use super::{Shared, body};
 
 /// Project and certificate, as the path gives them.
-pub(super) struct Place {
+pub(super) struct CertificatePath {
     project: String,
     certificate: String,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Place {
+impl<S: Send + Sync> FromRequestParts<S> for CertificatePath {
     type Rejection = Refusal;
 
     /// The router lets an empty segment through and one that does not decode to UTF-8. Neither
@@ -43,7 +43,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 /// `POST /v2/{project_id}/{family}/certificates/{certificate_id}/domains/attach`
 pub(super) async fn attach_domains(
     State(cloud): State<Shared>,
-    Place { project, certificate }: Place,
+    CertificatePath { project, certificate }: CertificatePath,
     asked: Asked,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
@@ -158,7 +158,7 @@ const RESOLVED: u8 = 3;
 /// the operation documents no 404. The order is that of the world; the documents name none.
 pub(super) async fn list_attached_domains(
     State(cloud): State<Shared>,
-    Place { project, certificate }: Place,
+    CertificatePath { project, certificate }: CertificatePath,
     asked: Asked,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Refusal> {

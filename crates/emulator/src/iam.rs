@@ -82,7 +82,7 @@ pub(super) async fn issue_token(
 
 /// Which projects are looked for.
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct ProjectQuery {
     name: Option<String>,
 }
 
@@ -90,15 +90,15 @@ pub(super) struct Wanted {
 pub(super) async fn list_projects(
     State(cloud): State<Shared>,
     asked: Asked,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    query: Result<Query<ProjectQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    let Query(wanted) = wanted.map_err(|_| invalid("/name"))?;
+    let Query(query) = query.map_err(|_| invalid("/name"))?;
     let name = cloud.user_of_iam(&asked, b"")?;
     let own = cloud.world.user(&name).map(|user| user.projects.as_slice()).unwrap_or_default();
     let projects: Vec<Value> = own
         .iter()
         .filter_map(|id| cloud.world.project(id))
-        .filter(|project| wanted.name.as_ref().is_none_or(|name| *name == project.name))
+        .filter(|project| query.name.as_ref().is_none_or(|name| *name == project.name))
         .map(|project| json!({ "id": project.id, "name": project.name, "enabled": true }))
         .collect();
     Ok(Json(json!({ "projects": projects })))

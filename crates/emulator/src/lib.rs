@@ -181,7 +181,7 @@ impl Emulator {
         // Answers are small and whole: holding them back to fill a packet only adds delay.
         let listener = self.listener.tap_io(|stream| {
             if let Err(fault) = stream.set_nodelay(true) {
-                tracing::debug!(%fault, "connection keeps its delay");
+                tracing::debug!(error = %fault, "connection keeps its delay");
             }
         });
         let serving = axum::serve(listener, router(Arc::new(self.cloud))).with_graceful_shutdown(async {

@@ -40,7 +40,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-struct Answer {
+struct Received {
     status: u16,
     headers: reqwest::header::HeaderMap,
     body: String,
@@ -83,11 +83,11 @@ impl Running {
             .header("Content-Type", "application/json")
     }
 
-    async fn attach(&self, certificate: &str, domains: Value) -> Answer {
+    async fn attach(&self, certificate: &str, domains: Value) -> Received {
         send(self.attachment(certificate).body(json!({ "domains": domains }).to_string())).await
     }
 
-    async fn list(&self, certificate: &str, query: &str) -> Answer {
+    async fn list(&self, certificate: &str, query: &str) -> Received {
         let path = format!("/v2/{PROJECT}/apic/certificates/{certificate}/attached-domains{query}");
         send(self.request(Method::GET, &path).header("X-Auth-Token", OPERATOR)).await
     }
@@ -111,7 +111,7 @@ impl Running {
     }
 }
 
-impl Answer {
+impl Received {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -142,9 +142,9 @@ impl Answer {
     }
 }
 
-async fn send(request: RequestBuilder) -> Answer {
+async fn send(request: RequestBuilder) -> Received {
     let response = request.send().await.unwrap();
-    Answer {
+    Received {
         status: response.status().as_u16(),
         headers: response.headers().clone(),
         body: response.text().await.unwrap(),

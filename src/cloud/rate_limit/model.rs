@@ -17,11 +17,11 @@ impl Clock for Time {
         self.now()
     }
 
-    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send {
-        self.sleep(pause)
+    fn sleep(&self, delay: Duration) -> impl Future<Output = ()> + Send {
+        self.sleep(delay)
     }
 
-    fn chance(&self) -> f64 {
+    fn jitter(&self) -> f64 {
         0.5
     }
 }

@@ -140,7 +140,7 @@ async fn a_wait_that_grows_past_the_deadline_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_queue_has_an_end() {
     let limiter = limiter(1_000);
-    let held: Vec<_> = (0..1_000).map(|_| acquire(&limiter, ms(1)).now_or_never().unwrap().unwrap()).collect();
+    let managed: Vec<_> = (0..1_000).map(|_| acquire(&limiter, ms(1)).now_or_never().unwrap().unwrap()).collect();
     let mut waiting: Vec<_> = (0..LONGEST_QUEUE).map(|_| Box::pin(acquire(&limiter, ms(60_000)))).collect();
     for waits in &mut waiting {
         assert!(waits.as_mut().now_or_never().is_none());
@@ -149,5 +149,5 @@ async fn the_queue_has_an_end() {
     assert_eq!(refused.wait, ms(2_000));
     drop(waiting);
     assert!(limiter.lock().queue.is_empty());
-    drop(held);
+    drop(managed);
 }

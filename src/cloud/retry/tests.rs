@@ -1,7 +1,7 @@
 use std::{cell::RefCell, sync::Mutex};
 
 use super::*;
-use crate::{cloud::RateLimited, credentials::Missing, mask::Masker};
+use crate::{cloud::RateLimited, credentials::CredentialError, mask::Masker};
 
 fn refused(status: u16, body: &str, retry_after: Option<u64>) -> Error {
     let retry_after = retry_after.map(Duration::from_secs);
@@ -14,14 +14,14 @@ fn coded(status: u16, code: &str) -> Error {
 
 #[test]
 fn only_what_was_not_done_has_a_fate_that_allows_a_repeat() {
-    let waits = |seconds| Fate::Refused { pause: Duration::from_secs(seconds), asked: false, throttled: false };
-    let throttles = Fate::Refused { pause: Duration::from_secs(1), asked: false, throttled: true };
-    let asked = |seconds, throttled| Fate::Refused { pause: Duration::from_secs(seconds), asked: true, throttled };
+    let waits = |seconds| Fate::Refused { delay: Duration::from_secs(seconds), asked: false, throttled: false };
+    let throttles = Fate::Refused { delay: Duration::from_secs(1), asked: false, throttled: true };
+    let asked = |seconds, throttled| Fate::Refused { delay: Duration::from_secs(seconds), asked: true, throttled };
     let table = [
         (Error::Unreachable(String::new()), Fate::NotSent),
         (Error::ConnectionLost(String::new()), Fate::Final),
-        (Error::Garbled(String::new()), Fate::Final),
-        (Error::Unauthorized(Missing::Token), Fate::Final),
+        (Error::Decode(String::new()), Fate::Final),
+        (Error::Unauthorized(CredentialError::Token), Fate::Final),
         (refused(503, "", None), waits(1)),
         (refused(503, "", Some(7)), asked(7, false)),
         (refused(429, "", None), throttles),
@@ -50,8 +50,8 @@ fn only_what_was_not_done_has_a_fate_that_allows_a_repeat() {
 #[test]
 fn the_decision_is_a_table() {
     let ms = Duration::from_millis;
-    let wait = |pause, asked, throttled| Fate::Refused { pause, asked, throttled };
-    let again = |pause, price| Decision::Repeat { pause, price };
+    let wait = |delay, asked, throttled| Fate::Refused { delay, asked, throttled };
+    let again = |delay, price| Decision::Repeat { delay, price };
     let long = Duration::from_secs(30);
     let table = [
         // fate, attempt, most, left, chance → decision
@@ -60,7 +60,7 @@ fn the_decision_is_a_table() {
         (Fate::NotSent, 1, 3, long, 0.0, again(ms(0), 1)),
         (Fate::NotSent, 3, 3, long, 0.0, Decision::GiveUp),
         (Fate::NotSent, 1, 1, long, 0.0, Decision::GiveUp),
-        (Fate::NotSent, 20, 99, long, 1.0, again(LONGEST_PAUSE, 1)),
+        (Fate::NotSent, 20, 99, long, 1.0, again(LONGEST_DELAY, 1)),
         (Fate::NotSent, 1, 3, ms(100), 1.0, Decision::GiveUp),
         (Fate::NotSent, 1, 3, ms(101), 1.0, again(ms(100), 1)),
         (Fate::NotSent, 1, 3, ms(0), 0.0, Decision::GiveUp),
@@ -74,8 +74,8 @@ fn the_decision_is_a_table() {
         (wait(Duration::from_secs(60), false, true), 1, 3, long, 0.4, again(Duration::from_secs(24), 2)),
         (wait(Duration::from_secs(60), false, true), 1, 3, long, 0.6, Decision::GiveUp),
     ];
-    for (fate, attempt, most, left, chance, decision) in table {
-        assert_eq!(decide(fate, attempt, most, left, chance), decision, "{fate:?} {attempt}/{most} {left:?} {chance}");
+    for (fate, attempt, most, left, jitter, decision) in table {
+        assert_eq!(decide(fate, attempt, most, left, jitter), decision, "{fate:?} {attempt}/{most} {left:?} {jitter}");
     }
 }
 
@@ -96,12 +96,12 @@ impl Clock for Hand {
         *self.now.lock().unwrap()
     }
 
-    async fn sleep(&self, pause: Duration) {
-        *self.now.lock().unwrap() += pause;
-        self.slept.lock().unwrap().push(pause);
+    async fn sleep(&self, delay: Duration) {
+        *self.now.lock().unwrap() += delay;
+        self.slept.lock().unwrap().push(delay);
     }
 
-    fn chance(&self) -> f64 {
+    fn jitter(&self) -> f64 {
         1.0
     }
 }

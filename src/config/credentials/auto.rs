@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf};
 use super::{Fault, Services, base_url, container, plaintext, workload};
 use crate::{
     credentials::{CredentialFile, IdToken, Keys, Kind, Source},
-    http,
     secret::Secret,
+    upstream,
 };
 
 /// The reason for the choice, and the project that comes with it.
@@ -64,7 +64,7 @@ pub(super) fn auto(services: &Services, foreign: &dyn Fn(&str) -> Option<String>
 
 /// How a profile file becomes a credential.
 struct Profile {
-    iam: http::Settings,
+    iam: upstream::Settings,
     allows_plaintext: bool,
 }
 
@@ -90,7 +90,7 @@ fn value_in(profile: &[(String, String)], name: &str) -> Option<String> {
 }
 
 /// Keys, or an identity provider, as the SDK's environment and its profile name them.
-fn sdk(iam: &http::Settings, value: &dyn Fn(&str) -> Option<String>) -> Result<Option<Kind>, &'static str> {
+fn sdk(iam: &upstream::Settings, value: &dyn Fn(&str) -> Option<String>) -> Result<Option<Kind>, &'static str> {
     if let (Some(provider), Some(file)) = (value("idp_id"), value("id_token_file")) {
         let id_token = IdToken::File(file.into());
         return Ok(Some(Kind::Fetched(Box::new(Source::Federation { at: iam.clone(), provider, id_token }))));

@@ -26,7 +26,7 @@ const LIFE: Duration = Duration::from_secs(1_000_000);
 /// Old enough to be retired, however many were retired early before.
 const OLD: Duration = Duration::from_secs(600);
 
-type Asked = Pin<Box<dyn Future<Output = Result<Proof, Missing>> + Send>>;
+type Asked = Pin<Box<dyn Future<Output = Result<Credential, CredentialError>> + Send>>;
 
 /// A source of numbered tokens that may be asked once at a time.
 #[derive(Default)]
@@ -36,13 +36,13 @@ struct Iam {
 }
 
 impl Iam {
-    async fn fetch(&self) -> Fresh {
+    async fn fetch(&self) -> Fetched {
         assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "{TOGETHER}");
         let number = self.fetches.fetch_add(1, Ordering::SeqCst);
         yield_now().await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        let proof = Proof::Token(HeaderValue::from_str(&format!("token-{number}")).unwrap());
-        Fresh { proof, life: LIFE }
+        let credential = Credential::Token(HeaderValue::from_str(&format!("token-{number}")).unwrap());
+        Fetched { credential, life: LIFE }
     }
 }
 
@@ -50,7 +50,7 @@ impl Iam {
 trait Provide: Send + Sync + 'static {
     fn new(cache: Cache, iam: Arc<Iam>) -> Self;
     fn ask(self: Arc<Self>) -> Asked;
-    fn retire(&self, refused: &Proof) -> bool;
+    fn retire(&self, refused: &Credential) -> bool;
 }
 
 impl Provide for Cache {
@@ -59,10 +59,10 @@ impl Provide for Cache {
     }
 
     fn ask(self: Arc<Self>) -> Asked {
-        Box::pin(async move { self.proof().await })
+        Box::pin(async move { self.credential().await })
     }
 
-    fn retire(&self, refused: &Proof) -> bool {
+    fn retire(&self, refused: &Credential) -> bool {
         self.retire(refused)
     }
 }
@@ -140,12 +140,12 @@ fn refused<P: Provide>() {
                 spawn(async move {
                     for _ in 0..2 {
                         let before = retired.lock().unwrap().clone();
-                        let proof = Arc::clone(&cache).ask().await.unwrap();
-                        assert!(!before.contains(&proof), "{AGAIN}");
+                        let credential = Arc::clone(&cache).ask().await.unwrap();
+                        assert!(!before.contains(&credential), "{AGAIN}");
                         assert!(poll_once(&mut Box::pin(tokio::time::advance(OLD))).is_pending());
                         yield_now().await;
-                        if cache.retire(&proof) {
-                            retired.lock().unwrap().push(proof);
+                        if cache.retire(&credential) {
+                            retired.lock().unwrap().push(credential);
                         }
                     }
                     // The last one that was retired has a successor too.
@@ -185,15 +185,15 @@ impl Provide for FetchesItself {
 
     fn ask(self: Arc<Self>) -> Asked {
         Box::pin(async move {
-            let current = self.0.state.borrow().current.as_ref().map(|current| current.proof.clone());
+            let current = self.0.state.borrow().current.as_ref().map(|current| current.credential.clone());
             match current {
-                Some(proof) => Ok(proof),
-                None => Ok(self.1.fetch().await.proof),
+                Some(credential) => Ok(credential),
+                None => Ok(self.1.fetch().await.credential),
             }
         })
     }
 
-    fn retire(&self, refused: &Proof) -> bool {
+    fn retire(&self, refused: &Credential) -> bool {
         self.0.retire(refused)
     }
 }
@@ -204,7 +204,7 @@ fn a_cache_that_fetches_for_each_caller_is_found() {
 }
 
 /// Keeps the credential in a second place, so that callers need not ask.
-struct Remembers(Cache, Mutex<Option<Proof>>);
+struct Remembers(Cache, Mutex<Option<Credential>>);
 
 impl Provide for Remembers {
     fn new(cache: Cache, _: Arc<Iam>) -> Self {
@@ -214,17 +214,17 @@ impl Provide for Remembers {
     fn ask(self: Arc<Self>) -> Asked {
         Box::pin(async move {
             let last = self.1.lock().unwrap().clone();
-            if let Some(proof) = last {
-                return Ok(proof);
+            if let Some(credential) = last {
+                return Ok(credential);
             }
-            let proof = self.0.proof().await?;
+            let credential = self.0.credential().await?;
             preemption_point();
-            *self.1.lock().unwrap() = Some(proof.clone());
-            Ok(proof)
+            *self.1.lock().unwrap() = Some(credential.clone());
+            Ok(credential)
         })
     }
 
-    fn retire(&self, refused: &Proof) -> bool {
+    fn retire(&self, refused: &Credential) -> bool {
         self.1.lock().unwrap().take_if(|last| last == refused);
         self.0.retire(refused)
     }
@@ -246,9 +246,9 @@ impl Provide for ListensLate {
     fn ask(self: Arc<Self>) -> Asked {
         Box::pin(async move {
             loop {
-                let current = self.0.state.borrow().current.as_ref().map(|current| current.proof.clone());
-                if let Some(proof) = current {
-                    return Ok(proof);
+                let current = self.0.state.borrow().current.as_ref().map(|current| current.credential.clone());
+                if let Some(credential) = current {
+                    return Ok(credential);
                 }
                 preemption_point();
                 let _ = self.0.state.subscribe().changed().await;
@@ -256,7 +256,7 @@ impl Provide for ListensLate {
         })
     }
 
-    fn retire(&self, refused: &Proof) -> bool {
+    fn retire(&self, refused: &Credential) -> bool {
         self.0.retire(refused)
     }
 }
@@ -275,11 +275,11 @@ impl Provide for TellsOnlyWaiting {
     }
 
     fn ask(self: Arc<Self>) -> Asked {
-        Box::pin(async move { self.0.proof().await })
+        Box::pin(async move { self.0.credential().await })
     }
 
-    fn retire(&self, refused: &Proof) -> bool {
-        let is_current = |state: &mut State| state.current.take_if(|current| current.proof == *refused).is_some();
+    fn retire(&self, refused: &Credential) -> bool {
+        let is_current = |state: &mut State| state.current.take_if(|current| current.credential == *refused).is_some();
         let is_retired = self.0.state.send_if_modified(is_current);
         if is_retired {
             self.0.renew.notify_waiters();

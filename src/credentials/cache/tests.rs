@@ -13,8 +13,8 @@ use crate::telemetry::Metrics;
 
 const LIFE: Duration = Duration::from_secs(1000);
 
-fn token(number: usize) -> Proof {
-    Proof::Token(HeaderValue::from_str(&format!("token-{number}")).unwrap())
+fn token(number: usize) -> Credential {
+    Credential::Token(HeaderValue::from_str(&format!("token-{number}")).unwrap())
 }
 
 fn down() -> Failed {
@@ -45,7 +45,7 @@ impl Iam {
                 iam.answers.acquire().await.unwrap().forget();
                 let mut script = iam.script.lock().unwrap();
                 let answer = if script.len() > 1 { script.remove(0) } else { script[0].clone() };
-                answer.map(|()| Fresh { proof: token(number), life: LIFE })
+                answer.map(|()| Fetched { credential: token(number), life: LIFE })
             }
         };
         Cache::start("a script", fetch, Metrics::default().credential("default"))
@@ -64,12 +64,12 @@ async fn a_thousand_callers_wait_for_one_fetch() {
     let mut callers = JoinSet::new();
     for _ in 0..1000 {
         let cache = Arc::clone(&cache);
-        callers.spawn(async move { cache.proof().await });
+        callers.spawn(async move { cache.credential().await });
     }
     sleep(Duration::from_secs(1)).await;
     iam.answers.add_permits(1);
-    while let Some(proof) = callers.join_next().await {
-        assert_eq!(proof.unwrap(), Ok(token(1)));
+    while let Some(credential) = callers.join_next().await {
+        assert_eq!(credential.unwrap(), Ok(token(1)));
     }
     assert_eq!(iam.fetches(), 1);
 }
@@ -80,9 +80,9 @@ async fn it_is_renewed_at_about_four_fifths_of_its_life_whether_or_not_anybody_c
     let cache = iam.cache();
     cache.first().await;
     sleep(LIFE.mul_f64(0.74)).await;
-    assert_eq!((iam.fetches(), cache.proof().await), (1, Ok(token(1))));
+    assert_eq!((iam.fetches(), cache.credential().await), (1, Ok(token(1))));
     sleep(LIFE.mul_f64(0.12)).await;
-    assert_eq!((iam.fetches(), cache.proof().await), (2, Ok(token(2))));
+    assert_eq!((iam.fetches(), cache.credential().await), (2, Ok(token(2))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,13 +92,13 @@ async fn while_renewal_fails_the_old_one_serves_until_it_ends() {
     cache.first().await;
     let began = Instant::now();
     while began.elapsed() < LIFE.saturating_sub(Duration::from_secs(1)) {
-        assert_eq!(cache.proof().await, Ok(token(1)), "after {:?}", began.elapsed());
+        assert_eq!(cache.credential().await, Ok(token(1)), "after {:?}", began.elapsed());
         sleep(Duration::from_secs(1)).await;
     }
     sleep(Duration::from_secs(2)).await;
-    let Err(Missing::Unavailable { cause, wait }) = cache.proof().await else { panic!("it has ended") };
+    let Err(CredentialError::Unavailable { cause, wait }) = cache.credential().await else { panic!("it has ended") };
     assert_eq!(cause, "down");
-    assert!(wait <= LONGEST_PAUSE);
+    assert!(wait <= LONGEST_DELAY);
     // 150 to 250 s of failures, with pauses that double up to a minute.
     assert!((5..=20).contains(&iam.fetches()), "{} fetches", iam.fetches());
 }
@@ -106,7 +106,7 @@ async fn while_renewal_fails_the_old_one_serves_until_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_the_source_asks_for_is_kept_up_to_a_minute_and_a_refusal_is_not_repeated_soon() {
     let asks = |seconds| Failed { wait: Some(Duration::from_secs(seconds)), ..down() };
-    for (failed, pause) in [
+    for (failed, delay) in [
         (asks(30), Duration::from_secs(30)),
         (asks(21_600), LONGEST_ASKED),
         (asks(u64::MAX), LONGEST_ASKED),
@@ -114,10 +114,10 @@ async fn a_pause_that_the_source_asks_for_is_kept_up_to_a_minute_and_a_refusal_i
     ] {
         let iam = Iam::answering([Err(failed.clone())]);
         let cache = iam.cache();
-        assert!(cache.proof().await.is_err());
-        sleep(pause.saturating_sub(Duration::from_secs(1))).await;
-        let missing = cache.proof().await.unwrap_err();
-        assert_eq!(matches!(missing, Missing::Refused(_)), failed.refused);
+        assert!(cache.credential().await.is_err());
+        sleep(delay.saturating_sub(Duration::from_secs(1))).await;
+        let missing = cache.credential().await.unwrap_err();
+        assert_eq!(matches!(missing, CredentialError::Refused(_)), failed.refused);
         assert_eq!(iam.fetches(), 1);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(iam.fetches(), 2);
@@ -135,16 +135,16 @@ async fn a_refused_one_is_retired_once() {
         let cache = Arc::clone(&cache);
         callers.spawn(async move {
             cache.retire(&token(1));
-            cache.proof().await
+            cache.credential().await
         });
     }
-    while let Some(proof) = callers.join_next().await {
-        assert_eq!(proof.unwrap(), Ok(token(2)));
+    while let Some(credential) = callers.join_next().await {
+        assert_eq!(credential.unwrap(), Ok(token(2)));
     }
     // What was refused long ago says nothing of what is there now.
     sleep(Duration::from_secs(60)).await;
     cache.retire(&token(1));
-    assert_eq!(cache.proof().await, Ok(token(2)));
+    assert_eq!(cache.credential().await, Ok(token(2)));
     assert_eq!(iam.fetches(), 2);
 }
 
@@ -154,7 +154,7 @@ async fn one_that_is_refused_as_soon_as_it_is_fetched_is_not_fetched_again() {
     let cache = iam.cache();
     cache.first().await;
     cache.retire(&token(1));
-    assert_eq!(cache.proof().await, Ok(token(1)));
+    assert_eq!(cache.credential().await, Ok(token(1)));
     assert_eq!(iam.fetches(), 1);
 }
 
@@ -163,10 +163,10 @@ async fn a_fetch_outlives_the_caller_that_waits_for_it() {
     let iam = Iam::answering([Ok(())]);
     iam.answers.forget_permits(usize::MAX >> 4);
     let cache = iam.cache();
-    let waited = tokio::time::timeout(Duration::from_secs(1), cache.proof()).await;
+    let waited = tokio::time::timeout(Duration::from_secs(1), cache.credential()).await;
     assert!(waited.is_err(), "the caller's own deadline ends its wait");
     iam.answers.add_permits(1);
-    assert_eq!(cache.proof().await, Ok(token(1)));
+    assert_eq!(cache.credential().await, Ok(token(1)));
     assert_eq!(iam.fetches(), 1);
 }
 
@@ -175,7 +175,9 @@ async fn a_source_that_never_answers_is_given_up() {
     let iam = Iam::answering([Ok(())]);
     iam.answers.forget_permits(usize::MAX >> 4);
     let cache = iam.cache();
-    let Err(Missing::Unavailable { cause, .. }) = cache.proof().await else { panic!("there is no answer") };
+    let Err(CredentialError::Unavailable { cause, .. }) = cache.credential().await else {
+        panic!("there is no answer")
+    };
     assert!(cause.contains("does not answer"), "{cause}");
 }
 
@@ -185,7 +187,7 @@ fn short_lived(life: Duration) -> (Cache, Arc<AtomicUsize>) {
     let counted = Arc::clone(&fetches);
     let fetch = move || {
         let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
-        async move { Ok(Fresh { proof: token(number), life }) }
+        async move { Ok(Fetched { credential: token(number), life }) }
     };
     (Cache::start("a source", fetch, Metrics::default().credential("default")), fetches)
 }
@@ -193,9 +195,9 @@ fn short_lived(life: Duration) -> (Cache, Arc<AtomicUsize>) {
 #[tokio::test(start_paused = true)]
 async fn a_credential_that_has_ended_already_is_none_and_is_no_reason_to_hurry() {
     let (cache, fetches) = short_lived(Duration::ZERO);
-    let Err(Missing::Unavailable { cause, wait }) = cache.proof().await else { panic!("it has ended") };
+    let Err(CredentialError::Unavailable { cause, wait }) = cache.credential().await else { panic!("it has ended") };
     assert!(cause.contains("has ended already"), "{cause}");
-    assert!(wait <= LONGEST_PAUSE);
+    assert!(wait <= LONGEST_DELAY);
     sleep(Duration::from_secs(3_600)).await;
     // One a minute at last, each up to half a minute early.
     let fetches = fetches.load(Ordering::SeqCst);
@@ -211,7 +213,9 @@ async fn lives_shorter_than_a_minute_are_used_and_their_fetches_are_spaced() {
         let fetches = fetches.load(Ordering::SeqCst);
         assert!((55..=75).contains(&fetches), "{life:?}: {fetches} fetches in an hour");
         // Between its end and the next fetch, callers are told.
-        let Err(Missing::Unavailable { cause, wait }) = cache.proof().await else { panic!("{life:?} is over") };
+        let Err(CredentialError::Unavailable { cause, wait }) = cache.credential().await else {
+            panic!("{life:?} is over")
+        };
         assert!(cause.contains("last only"), "{cause}");
         assert!(wait <= SHORT_LIFE);
     }
@@ -223,7 +227,7 @@ async fn a_life_of_ages_is_no_reason_to_wait_for_ages() {
     cache.first().await;
     sleep(LONGEST_LIFE).await;
     assert_eq!(fetches.load(Ordering::SeqCst), 2);
-    assert_eq!(cache.proof().await, Ok(token(2)));
+    assert_eq!(cache.credential().await, Ok(token(2)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,15 +238,17 @@ async fn a_fetch_that_panics_is_counted_and_tried_again() {
         let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
         async move {
             assert!(number > 2, "a bug");
-            Ok(Fresh { proof: token(number), life: LIFE })
+            Ok(Fetched { credential: token(number), life: LIFE })
         }
     };
     let metrics = Metrics::default();
     let cache = Cache::start("a source", fetch, metrics.credential("default"));
-    let Err(Missing::Unavailable { cause, wait }) = cache.proof().await else { panic!("the fetch panicked") };
+    let Err(CredentialError::Unavailable { cause, wait }) = cache.credential().await else {
+        panic!("the fetch panicked")
+    };
     assert_eq!((cause.as_str(), wait), ("the fetch panicked", Duration::from_secs(1)));
     cache.first().await;
-    assert_eq!(cache.proof().await, Ok(token(3)));
+    assert_eq!(cache.credential().await, Ok(token(3)));
     assert_eq!(metrics.task_panics.get(), 2);
 }
 
@@ -252,7 +258,7 @@ async fn calls_whose_credentials_are_all_refused_do_not_drive_fetches() {
     let cache = iam.cache();
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3_600) {
-        let current = cache.proof().await.unwrap();
+        let current = cache.credential().await.unwrap();
         cache.retire(&current);
         sleep(Duration::from_millis(100)).await;
     }
@@ -271,7 +277,7 @@ async fn the_state_of_the_task_is_a_metric() {
         async move {
             iam.answers.acquire().await.unwrap().forget();
             let answer = iam.script.lock().unwrap().remove(0);
-            answer.map(|()| Fresh { proof: token(1), life: LIFE })
+            answer.map(|()| Fetched { credential: token(1), life: LIFE })
         }
     };
     let _cache = Cache::start("a source", fetch, metrics.credential("default"));
@@ -280,12 +286,12 @@ async fn the_state_of_the_task_is_a_metric() {
         let line = text.lines().find(|line| line.starts_with("apig_gateway_credential_state{") && line.ends_with(" 1"));
         line.unwrap().split('"').nth(3).unwrap().to_owned()
     };
-    for (expected, pause) in [("failed", 2), ("refused", 301), ("valid", 0)] {
+    for (expected, delay) in [("failed", 2), ("refused", 301), ("valid", 0)] {
         sleep(Duration::from_millis(1)).await;
         assert_eq!(state(), "fetching");
         iam.answers.add_permits(1);
         sleep(Duration::from_millis(1)).await;
         assert_eq!(state(), expected);
-        sleep(Duration::from_secs(pause)).await;
+        sleep(Duration::from_secs(delay)).await;
     }
 }

@@ -49,10 +49,10 @@ fn refusals_with_an_acceptance_between_never_open_it() {
 #[test]
 fn answers_that_prove_nothing_leave_a_row_as_it_is() {
     let now = Instant::now();
-    for verdict in [Verdict::Unproven, Verdict::Lost] {
+    for verdict in [Verdict::Unproven, Verdict::Interrupted] {
         let mut fuse = Fuse::default();
         for _ in 0..50 {
-            assert_eq!(request(&mut fuse, verdict, now), Pass::Single, "{verdict:?} is no proof");
+            assert_eq!(request(&mut fuse, verdict, now), Pass::Single, "{verdict:?} is no credential");
         }
         request(&mut fuse, Verdict::Refused, now);
         request(&mut fuse, verdict, now);
@@ -84,10 +84,10 @@ fn an_unproven_or_suspect_pair_has_one_request_under_way() {
 fn a_refused_probe_doubles_the_pause_up_to_five_minutes() {
     let mut now = Instant::now();
     let mut fuse = opened(now);
-    for pause in [30, 60, 120, 240, 300, 300, 300] {
-        let pause = Duration::from_secs(pause);
-        assert_eq!(fuse.admit(now), Admission::Open(pause));
-        now += pause;
+    for delay in [30, 60, 120, 240, 300, 300, 300] {
+        let delay = Duration::from_secs(delay);
+        assert_eq!(fuse.admit(now), Admission::Open(delay));
+        now += delay;
         let probe = pass(&mut fuse, now);
         assert_eq!((probe, fuse.position()), (Pass::Probe, Position::HalfOpen));
         assert_eq!(fuse.admit(now), Admission::Open(PROBE_TAKES), "one probes");
@@ -112,7 +112,7 @@ fn an_accepted_probe_closes_it_and_the_pauses_begin_anew() {
 
 #[test]
 fn a_probe_whose_outcome_nobody_saw_is_followed_by_the_same_pause() {
-    for verdict in [Verdict::Abandoned, Verdict::Lost] {
+    for verdict in [Verdict::Abandoned, Verdict::Interrupted] {
         let mut now = Instant::now();
         let mut fuse = opened(now);
         for _ in 0..5 {
@@ -143,7 +143,7 @@ fn latecomers_neither_close_nor_prolong_it() {
     for pass in &late[..10] {
         fuse.settle(*pass, Verdict::Refused, now);
     }
-    for verdict in [Verdict::Accepted, Verdict::Refused, Verdict::Lost, Verdict::Abandoned] {
+    for verdict in [Verdict::Accepted, Verdict::Refused, Verdict::Interrupted, Verdict::Abandoned] {
         fuse.settle(Pass::Shared, verdict, now + SECOND);
     }
     assert_eq!(fuse.admit(now), Admission::Open(FIRST_OPEN));
@@ -178,7 +178,7 @@ fn abandoned_requests_of_a_pair_without_proof_are_spaced() {
                 fuse.settle(pass, Verdict::Abandoned, now);
             }
             Admission::Wait(moment) => now = moment.unwrap(),
-            Admission::Open(pause) => panic!("nothing was refused, {pause:?}"),
+            Admission::Open(delay) => panic!("nothing was refused, {delay:?}"),
         }
     }
     assert!(sent <= 4 + 4 + 3_600 / 300, "{sent} signatures");
@@ -199,7 +199,7 @@ fn no_order_of_outcomes_sends_more_than_a_few_wrong_signatures() {
         for _ in 0..200 {
             if let Some(pass) = under_way.take_if(|_| random.bool()) {
                 let verdict =
-                    [Verdict::Refused, Verdict::Unproven, Verdict::Lost, Verdict::Abandoned][random.usize(..4)];
+                    [Verdict::Refused, Verdict::Unproven, Verdict::Interrupted, Verdict::Abandoned][random.usize(..4)];
                 if verdict == Verdict::Refused {
                     refused.push(now - start);
                 }

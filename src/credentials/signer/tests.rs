@@ -52,9 +52,9 @@ fn every_vector_of_the_vendors_sdk_is_reproduced() {
         let keys = Keys::new(text(vector, "ak"), text(vector, "sk"), vector["security_token"].as_str()).unwrap();
         let (path, query) = target(vector);
         let body = text(vector, "body").as_bytes();
-        let wire = Wire { verb: text(vector, "method"), authority: text(vector, "host"), path, query, body };
+        let input = SigningInput { verb: text(vector, "method"), authority: text(vector, "host"), path, query, body };
         let mut headers = headers(vector);
-        sign(&keys, wire, &mut headers, at("20251022T083015Z"));
+        sign(&keys, input, &mut headers, at("20251022T083015Z"));
 
         let expected = &vector["expected"];
         let authorization = headers[header::AUTHORIZATION].to_str().unwrap();
@@ -64,7 +64,7 @@ fn every_vector_of_the_vendors_sdk_is_reproduced() {
         };
         let mut signed = headers.clone();
         signed.remove(header::AUTHORIZATION);
-        let (ours, names) = canonical_request(wire, &signed);
+        let (ours, names) = canonical_request(input, &signed);
         assert_eq!(String::from_utf8_lossy(&ours), canonical, "{name}");
         assert_eq!(names, text(expected, "signed_headers"), "{name}");
         let string = string_to_sign(&headers[&X_SDK_DATE], &ours);
@@ -73,7 +73,7 @@ fn every_vector_of_the_vendors_sdk_is_reproduced() {
         for (header, value) in expected["wire_headers"].as_object().unwrap() {
             // The client's own; its bytes are shown decoded as Latin-1.
             let ours = match headers.get(header.as_str()) {
-                None if header.eq_ignore_ascii_case("host") => wire.authority.to_owned(),
+                None if header.eq_ignore_ascii_case("host") => input.authority.to_owned(),
                 ours => ours
                     .unwrap_or_else(|| panic!("{name}: no {header}"))
                     .as_bytes()
@@ -91,8 +91,8 @@ fn every_vector_of_the_vendors_sdk_is_reproduced() {
 fn the_secret_is_nowhere_in_what_is_sent() {
     let keys = Keys::new("access", "canary", None).unwrap();
     let mut headers = HeaderMap::new();
-    let wire = Wire { verb: "GET", authority: "h", path: "/", query: "", body: b"" };
-    sign(&keys, wire, &mut headers, SystemTime::now());
+    let input = SigningInput { verb: "GET", authority: "h", path: "/", query: "", body: b"" };
+    sign(&keys, input, &mut headers, SystemTime::now());
     assert!(headers[header::AUTHORIZATION].is_sensitive());
     assert!(headers.values().all(|value| !String::from_utf8_lossy(value.as_bytes()).contains("canary")));
     assert!(!format!("{keys:?} {headers:?}").contains("canary"));

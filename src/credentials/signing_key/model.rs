@@ -6,7 +6,7 @@ use shuttle::future::{block_on, spawn, yield_now};
 use tokio::sync::Barrier;
 
 use super::{
-    super::{Kind, Missing, held::Held},
+    super::{CredentialError, Kind, managed::ManagedCredential},
     *,
 };
 use crate::{model::explore, sync::AtomicUsize, telemetry::Metrics};
@@ -41,18 +41,18 @@ fn keys() -> Keys {
     Keys::new("id", "secret", None).unwrap()
 }
 
-/// The pair with the waiting of `Held`, as calls use it.
+/// The pair with the waiting of `ManagedCredential`, as calls use it.
 struct Real {
-    held: Arc<Held>,
+    managed: Arc<ManagedCredential>,
     key: Arc<SigningKey>,
 }
 
 impl Sign for Real {
     fn new() -> Self {
         let (ring, metrics) = (Arc::new(KeyRing::default()), Arc::new(Metrics::default()));
-        let held = Held::start(Kind::Keys(keys()), "default", &ring, &metrics).unwrap();
+        let managed = ManagedCredential::start(Kind::Keys(keys()), "default", &ring, &metrics).unwrap();
         let key = ring.share(Arc::new(SigningKey::new(keys())));
-        Self { held, key }
+        Self { managed, key }
     }
 
     fn key(&self) -> &Arc<SigningKey> {
@@ -61,9 +61,9 @@ impl Sign for Real {
 
     fn ask(self: Arc<Self>, sent: fn() -> Sent) -> Asked {
         Box::pin(async move {
-            match self.held.grant(&sent).await {
+            match self.managed.grant(&sent).await {
                 Ok(grant) => grant.permit,
-                Err(Missing::Suspended { .. }) => None,
+                Err(CredentialError::Suspended { .. }) => None,
                 Err(other) => panic!("{other:?}"),
             }
         })
@@ -119,7 +119,7 @@ fn one_by_one<S: Sign>(is_suspect: bool, ends: [End; 4]) {
 
 /// Callers that leave and answers that prove nothing.
 fn nothing_proven<S: Sign>() {
-    one_by_one::<S>(false, [(unknown, None), (not_sent, None), (unknown, Some(Verdict::Lost)), (unknown, None)]);
+    one_by_one::<S>(false, [(unknown, None), (not_sent, None), (unknown, Some(Verdict::Interrupted)), (unknown, None)]);
 }
 
 /// A wrong secret, with a caller that leaves.
@@ -131,7 +131,10 @@ fn wrong_secret<S: Sign>() {
 /// A secret that ends while it is used.
 fn suspect_pair<S: Sign>() {
     let refused = Some(Verdict::Refused);
-    one_by_one::<S>(true, [(unknown, refused), (not_sent, None), (unknown, Some(Verdict::Lost)), (unknown, refused)]);
+    one_by_one::<S>(
+        true,
+        [(unknown, refused), (not_sent, None), (unknown, Some(Verdict::Interrupted)), (unknown, refused)],
+    );
 }
 
 /// The requests of a trusted pair that are in flight when its secret ends. After the second refusal none is signed.

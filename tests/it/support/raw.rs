@@ -33,7 +33,7 @@ pub(crate) async fn send_bytes(gateway: &Gateway, path: &str, headers: &[(&str, 
 
 /// A connection on which calls are made piece by piece.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct RawConnection {
     client: hyper::client::conn::http2::SendRequest<Pieces>,
     connection: tokio::task::JoinHandle<()>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct OpenCall {
 
 type Pieces = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
 
-impl Wire {
+impl RawConnection {
     pub(crate) async fn connect(gateway: &Gateway) -> Self {
         Self::connect_from("127.0.0.1", gateway).await
     }
@@ -91,7 +91,7 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for RawConnection {
     fn drop(&mut self) {
         self.connection.abort();
     }

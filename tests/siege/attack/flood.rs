@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Attack, Done, Target};
+use super::{Attack, Findings, Target};
 use crate::caller::ATTACH;
 use crate::wire::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, PING, PRIORITY, SETTINGS,
@@ -160,12 +160,12 @@ fn resize(frames: Frames) -> Frames {
     frames.settings(&[(INITIAL_WINDOW_SIZE, 1)]).settings(&[(INITIAL_WINDOW_SIZE, 0)])
 }
 
-async fn run(target: Target, flood: Flood) -> Done {
+async fn run(target: Target, flood: Flood) -> Findings {
     let flood = Arc::new(flood);
     let attackers: Vec<_> =
         (0..flood.connections).map(|_| tokio::spawn(attacker(target, Arc::clone(&flood)))).collect();
     let (mut batches, mut connections) = (0, 0);
-    let mut done = Done::default();
+    let mut done = Findings::default();
     for attacker in attackers {
         let (sent, opened, held) = attacker.await.expect("an attacker does not panic");
         batches += sent;

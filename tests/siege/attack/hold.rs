@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use super::{Attack, Done, Target};
+use super::{Attack, Findings, Target};
 use crate::{
     caller::{Fate, Line},
     wire::{Answers, Frames, INITIAL_WINDOW_SIZE, PING, RST_STREAM},
@@ -44,7 +44,7 @@ async fn open(target: Target, greeting: &[u8]) -> Result<TcpStream, Error> {
 }
 
 /// Half of them send a byte of the greeting now and then, half send nothing. All must be gone in time.
-async fn greet_slowly(target: Target) -> Done {
+async fn greet_slowly(target: Target) -> Findings {
     const PEERS: usize = 200;
     const PATIENCE: Duration = Duration::from_secs(3);
     let peer = |slow: bool| async move {
@@ -67,7 +67,7 @@ async fn greet_slowly(target: Target) -> Done {
         timeout(PATIENCE, gone).await.ok()?;
         Some(started.elapsed())
     };
-    let mut done = Done::default();
+    let mut done = Findings::default();
     let (mut dropped, mut longest) = (0, Duration::ZERO);
     loop {
         let peers: Vec<_> = (0..PEERS).map(|number| tokio::spawn(peer(number % 2 == 0))).collect();
@@ -89,9 +89,9 @@ async fn greet_slowly(target: Target) -> Done {
 }
 
 /// Takes every place; one more is turned away, and the places are given back.
-async fn idle_to_the_cap(target: Target) -> Done {
+async fn idle_to_the_cap(target: Target) -> Findings {
     const CAP: usize = 200;
-    let mut done = Done::default();
+    let mut done = Findings::default();
     let mut held = Vec::new();
     // One place is the honest client's, which was there before.
     for _ in 1..CAP {
@@ -120,7 +120,7 @@ async fn idle_to_the_cap(target: Target) -> Done {
     sleep(Duration::from_millis(100)).await;
     let newcomer = async {
         match Line::to(target.address).await?.attach("newcomer", "siege-newcomer").await {
-            Fate::Done => Ok(()),
+            Fate::Succeeded => Ok(()),
             fate => Err(format!("{fate:?}")),
         }
     };
@@ -133,8 +133,8 @@ async fn idle_to_the_cap(target: Target) -> Done {
 }
 
 /// Streams with a head and nothing more, all of them open to the end.
-async fn unsent(target: Target, connections: usize) -> Done {
-    let mut done = Done::default();
+async fn unsent(target: Target, connections: usize) -> Findings {
+    let mut done = Findings::default();
     let mut streams = Vec::new();
     let greeting = Frames::greeting(&[]);
     let heads = (0..STREAMS).fold(greeting, |frames, at| frames.head(at * 2 + 1, &[]));
@@ -163,7 +163,7 @@ async fn unsent(target: Target, connections: usize) -> Done {
 }
 
 /// Streams with a head that gives them a tenth of a second, and new ones when that has passed.
-async fn unsent_with_a_deadline(target: Target) -> Done {
+async fn unsent_with_a_deadline(target: Target) -> Findings {
     const CONNECTIONS: usize = 3;
     let attacker = || async move {
         let mut stream = open(target, &Frames::greeting(&[]).0).await?;
@@ -183,7 +183,7 @@ async fn unsent_with_a_deadline(target: Target) -> Done {
         }
         Ok::<_, Error>((stream, answered))
     };
-    let mut done = Done::default();
+    let mut done = Findings::default();
     let mut begun = 0;
     let attackers: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(attacker())).collect();
     for attacker in attackers {
@@ -200,10 +200,10 @@ async fn unsent_with_a_deadline(target: Target) -> Done {
 }
 
 /// Large messages but for their last byte. The gateway may give them up, and has to when it needs their memory.
-async fn almost(target: Target, messages: usize) -> Done {
+async fn almost(target: Target, messages: usize) -> Findings {
     const A_CONNECTION: usize = 4;
     const LENGTH: usize = 4 * 1024 * 1024 - 64;
-    let mut done = Done::default();
+    let mut done = Findings::default();
     let mut sent = 0;
     for _ in 0..messages / A_CONNECTION {
         let line = match Line::to(target.address).await {
@@ -230,9 +230,9 @@ async fn almost(target: Target, messages: usize) -> Done {
 }
 
 /// Whole calls from peers that give their answers no window, nor read.
-async fn no_window(target: Target) -> Done {
+async fn no_window(target: Target) -> Findings {
     const CONNECTIONS: usize = 4;
-    let mut done = Done::default();
+    let mut done = Findings::default();
     let greeting = Frames::greeting(&[(INITIAL_WINDOW_SIZE, 0)]);
     let calls = (0..STREAMS).fold(greeting, |frames, at| frames.call(at * 2 + 1));
     let mut held = Vec::new();

@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout_at},
 };
 
-use super::{Attack, Attackers, Done, Ground};
+use super::{Attack, Attackers, Findings, Ground};
 use crate::transport::{Dialer, Transport};
 
 /// More than the connections that the gateway takes by default (1,000).
@@ -50,11 +50,11 @@ pub(super) fn all() -> Vec<Attack> {
 }
 
 /// Each peer connects, says nothing until it is dropped, and connects again.
-async fn silent(dialer: Dialer, end: Instant) -> Done {
+async fn silent(dialer: Dialer, end: Instant) -> Findings {
     let peers: Vec<_> = (0..PEERS)
         .map(|number| tokio::spawn(peer(dialer.clone().from(ADDRESSES[number % ADDRESSES.len()]), end)))
         .collect();
-    let mut done = Done::default();
+    let mut done = Findings::default();
     let (mut opened, mut refused) = (0, 0);
     for peer in peers {
         let (connections, held) = peer.await.expect("a peer does not panic");

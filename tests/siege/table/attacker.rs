@@ -14,7 +14,7 @@ use tokio::{
 
 use super::script::{End, Kind, Method, Rhythm, Script};
 use crate::{
-    attack::{Done, Ground},
+    attack::{Findings, Ground},
     transport::{Channel, Dialer},
     wire::{DATA, END_STREAM, Frames, PING, peer::Peer},
 };
@@ -53,7 +53,7 @@ struct Count {
 }
 
 /// Attacks until the time is over, and at least until every connection has had its batch read.
-pub(super) async fn run(ground: Ground, kind: Kind, method: &'static Method) -> Done {
+pub(super) async fn run(ground: Ground, kind: Kind, method: &'static Method) -> Findings {
     let count = Arc::new(Count::default());
     let attackers: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
@@ -64,7 +64,7 @@ pub(super) async fn run(ground: Ground, kind: Kind, method: &'static Method) -> 
             tokio::spawn(attacker.run())
         })
         .collect();
-    let mut done = Done::default();
+    let mut done = Findings::default();
     for attacker in attackers {
         match attacker.await.expect("an attacker does not panic") {
             Ok(held) => done.held.extend(held),

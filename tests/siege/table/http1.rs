@@ -16,7 +16,7 @@ use tokio::{
 
 use super::script::{Kind, zeros};
 use crate::{
-    attack::{Done, Ground},
+    attack::{Findings, Ground},
     transport::Dialer,
 };
 
@@ -76,11 +76,11 @@ impl Script {
 }
 
 /// Attacks until the time is over; connections that the gateway ends are replaced.
-pub(super) async fn run(ground: Ground, kind: Kind) -> Done {
+pub(super) async fn run(ground: Ground, kind: Kind) -> Findings {
     let admin = ground.admin;
     let peers: Vec<_> =
         (0..CONNECTIONS).map(|number| tokio::spawn(peer(admin.clone(), kind, number, ground.target.end))).collect();
-    let mut done = Done::default();
+    let mut done = Findings::default();
     let mut connections = 0;
     for peer in peers {
         let (opened, held) = peer.await.expect("a peer does not panic");

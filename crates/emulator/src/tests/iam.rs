@@ -15,11 +15,11 @@ fn asking(scope: Value) -> Value {
 }
 
 impl Running {
-    async fn ask(&self, body: &Value) -> Answer {
+    async fn ask(&self, body: &Value) -> Received {
         self.ask_with(body.to_string(), "application/json;charset=utf8").await
     }
 
-    async fn ask_with(&self, body: String, content_type: &str) -> Answer {
+    async fn ask_with(&self, body: String, content_type: &str) -> Received {
         let request = self.request(Method::POST, "/v3/auth/tokens?nocatalog=true");
         let answer = send(request.header("Content-Type", content_type).body(body)).await;
         assert_id(answer.header("x-iam-trace-id"));
@@ -27,7 +27,7 @@ impl Running {
         answer
     }
 
-    async fn list_with(&self, token: &str) -> Answer {
+    async fn list_with(&self, token: &str) -> Received {
         let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/attached-domains");
         send(self.request(Method::GET, &path).header("X-Auth-Token", token)).await
     }

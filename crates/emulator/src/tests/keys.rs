@@ -152,14 +152,14 @@ impl Signed<'_> {
         headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
     }
 
-    async fn attaches(&self, running: &Running) -> Answer {
+    async fn attaches(&self, running: &Running) -> Received {
         let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach");
         let body = json!({ "domains": [{ "domain": "www.example.com" }] }).to_string();
         send(self.request(running, Method::POST, &path, "", body)).await
     }
 }
 
-async fn attach_signed(running: &Running, access: &str, secret: &str, token: Option<&str>) -> Answer {
+async fn attach_signed(running: &Running, access: &str, secret: &str, token: Option<&str>) -> Received {
     let more: Vec<_> = token.map(|token| ("x-security-token", token)).into_iter().collect();
     Signed { access, secret, more: &more }.attaches(running).await
 }

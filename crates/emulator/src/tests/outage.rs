@@ -3,7 +3,7 @@
 use super::*;
 
 impl Running {
-    async fn outage(&self, part: &str, outage: Value) -> Answer {
+    async fn outage(&self, part: &str, outage: Value) -> Received {
         send(self.request(Method::PUT, &format!("/emulator/outages/{part}")).body(outage.to_string())).await
     }
 

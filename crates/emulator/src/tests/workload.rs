@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn post(running: &Running, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+async fn post(running: &Running, path: &str, headers: &[(&str, &str)], body: Value) -> Received {
     let request = running.request(Method::POST, path).header("Content-Type", "application/json");
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     send(request.body(body.to_string())).await
@@ -11,12 +11,12 @@ async fn post(running: &Running, path: &str, headers: &[(&str, &str)], body: Val
 const SECURITY_KEY: &str = "/openstack/latest/securitykey";
 
 impl Running {
-    async fn metadata_token(&self, seconds: &str) -> Answer {
+    async fn metadata_token(&self, seconds: &str) -> Received {
         let request = self.request(Method::PUT, "/meta-data/latest/api/token");
         send(request.header("X-Metadata-Token-Ttl-Seconds", seconds)).await
     }
 
-    async fn security_key(&self, token: &str) -> Answer {
+    async fn security_key(&self, token: &str) -> Received {
         send(self.request(Method::GET, SECURITY_KEY).header("X-Metadata-Token", token)).await
     }
 }

@@ -30,14 +30,14 @@ trait Lock: Send + Sync + 'static {
     fn entries(&self) -> usize;
 }
 
-impl Lock for Turns {
+impl Lock for CertificateLocks {
     fn new() -> Self {
         Self::default()
     }
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok(_turn) = self.take(key, ALONE).await else { return false };
+            let Ok(_lock) = self.take(key, ALONE).await else { return false };
             work.await;
             true
         })
@@ -145,22 +145,22 @@ fn bound<L: Lock>() {
 
 #[test]
 fn one_call_at_a_time_changes_a_certificate() {
-    explore(exclusion::<Turns>);
+    explore(exclusion::<CertificateLocks>);
 }
 
 #[test]
 fn calls_on_one_certificate_keep_their_order() {
-    explore(order::<Turns>);
+    explore(order::<CertificateLocks>);
 }
 
 #[test]
 fn a_queue_holds_no_more_than_it_may() {
-    explore(bound::<Turns>);
+    explore(bound::<CertificateLocks>);
 }
 
 /// Removes a certificate's entry with the call that holds the lock, although others wait.
 #[derive(Default)]
-struct RemovesEarly(Turns);
+struct RemovesEarly(CertificateLocks);
 
 impl Lock for RemovesEarly {
     fn new() -> Self {
@@ -169,7 +169,7 @@ impl Lock for RemovesEarly {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok(_turn) = self.0.take(key, ALONE).await else { return false };
+            let Ok(_lock) = self.0.take(key, ALONE).await else { return false };
             work.await;
             self.0.queues.lock().unwrap().remove(&self.0.hasher.hash_one(key));
             true
@@ -188,7 +188,7 @@ fn locks_that_forget_waiting_calls_are_found() {
 
 /// Gives a place back only if its call had its turn.
 #[derive(Default)]
-struct Leaks(Turns);
+struct Leaks(CertificateLocks);
 
 impl Lock for Leaks {
     fn new() -> Self {
@@ -197,12 +197,12 @@ impl Lock for Leaks {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok((place, turn)) = self.0.enter(key, ALONE) else { return false };
-            let place = std::mem::ManuallyDrop::new(place);
-            let permit = turn.acquire_owned().await.unwrap();
+            let Ok((entry, certificate_lock)) = self.0.enter(key, ALONE) else { return false };
+            let entry = std::mem::ManuallyDrop::new(entry);
+            let permit = certificate_lock.acquire_owned().await.unwrap();
             work.await;
             drop(permit);
-            drop(std::mem::ManuallyDrop::into_inner(place));
+            drop(std::mem::ManuallyDrop::into_inner(entry));
             true
         })
     }
@@ -221,9 +221,9 @@ fn locks_that_keep_the_places_of_calls_that_left_are_found() {
 #[derive(Default)]
 struct Spins(Mutex<bool>);
 
-struct Held<'a>(&'a Mutex<bool>);
+struct ManagedCredential<'a>(&'a Mutex<bool>);
 
-impl Drop for Held<'_> {
+impl Drop for ManagedCredential<'_> {
     fn drop(&mut self) {
         *self.0.lock().unwrap() = false;
     }
@@ -239,7 +239,7 @@ impl Lock for Spins {
             while std::mem::replace(&mut *self.0.lock().unwrap(), true) {
                 yield_now().await;
             }
-            let _held = Held(&self.0);
+            let _held = ManagedCredential(&self.0);
             work.await;
             true
         })
@@ -257,7 +257,7 @@ fn locks_without_an_order_are_found() {
 
 /// Counts the calls and enters in two steps.
 #[derive(Default)]
-struct CountsFirst(Turns);
+struct CountsFirst(CertificateLocks);
 
 impl Lock for CountsFirst {
     fn new() -> Self {
@@ -270,19 +270,19 @@ impl Lock for CountsFirst {
             if self.0.queues.lock().unwrap().get(&key).is_some_and(|queue| queue.calls > LONGEST_QUEUE) {
                 return false;
             }
-            let turn = {
+            let certificate_lock = {
                 let mut queues = self.0.queues.lock().unwrap();
                 let queue = queues.entry(key).or_insert_with(|| Queue {
-                    turn: Arc::new(Semaphore::new(1)),
+                    certificate_lock: Arc::new(Semaphore::new(1)),
                     calls: 0,
                     by_caller: Vec::new(),
                 });
                 queue.calls += 1;
                 assert!(queue.calls <= LONGEST_QUEUE + 1, "{TOO_LONG}");
-                Arc::clone(&queue.turn)
+                Arc::clone(&queue.certificate_lock)
             };
-            let _place = Place { turns: &self.0, key, caller: None };
-            let _permit = turn.acquire_owned().await.unwrap();
+            let _entry = QueueEntry { locks: &self.0, key, caller: None };
+            let _permit = certificate_lock.acquire_owned().await.unwrap();
             work.await;
             true
         })

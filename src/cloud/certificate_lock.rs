@@ -18,7 +18,7 @@ pub(super) const LONGEST_QUEUE: usize = if cfg!(all(test, feature = "model")) { 
 
 /// The queues, one for each certificate that is being changed.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+pub(crate) struct CertificateLocks {
     /// By the hash of their certificate: two that have the same one would only wait for each other.
     queues: Mutex<HashMap<u64, Queue>>,
     hasher: RandomState,
@@ -26,7 +26,7 @@ pub(crate) struct Turns {
 
 #[derive(Debug)]
 struct Queue {
-    turn: Arc<Semaphore>,
+    certificate_lock: Arc<Semaphore>,
     /// Calls that hold the turn or wait for it.
     calls: usize,
     /// Those of them that found others in the queue, by caller. A queue of one call allocates nothing for it.
@@ -42,7 +42,7 @@ pub(super) struct Waiter {
 
 /// Too many calls wait for the certificate already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct QueueFull {
+pub(crate) struct LockQueueFull {
     pub(crate) limit: usize,
     /// The limit is the share of one caller.
     pub(crate) is_share: bool,
@@ -50,59 +50,59 @@ pub(crate) struct QueueFull {
 
 /// The right to change a certificate, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
+pub(crate) struct CertificateLock<'a> {
     _permit: OwnedSemaphorePermit,
-    _place: Place<'a>,
+    _entry: QueueEntry<'a>,
 }
 
 /// A place in a queue, given back also when its call gives up waiting.
 #[derive(Debug)]
-struct Place<'a> {
-    turns: &'a Turns,
+struct QueueEntry<'a> {
+    locks: &'a CertificateLocks,
     key: u64,
     /// The caller, if its call is counted.
     caller: Option<u64>,
 }
 
-impl Turns {
+impl CertificateLocks {
     /// Waits for the turn. Whoever drops the future leaves the queue.
     ///
     /// # Errors
     ///
-    /// [`QueueFull`], at once.
-    pub(super) async fn take(&self, key: &str, waiter: Waiter) -> Result<Turn<'_>, QueueFull> {
-        let (place, turn) = self.enter(key, waiter)?;
-        let full = |_| QueueFull { limit: LONGEST_QUEUE, is_share: false };
-        let permit = turn.acquire_owned().await.map_err(full)?;
-        Ok(Turn { _permit: permit, _place: place })
+    /// [`LockQueueFull`], at once.
+    pub(super) async fn take(&self, key: &str, waiter: Waiter) -> Result<CertificateLock<'_>, LockQueueFull> {
+        let (entry, certificate_lock) = self.enter(key, waiter)?;
+        let full = |_| LockQueueFull { limit: LONGEST_QUEUE, is_share: false };
+        let permit = certificate_lock.acquire_owned().await.map_err(full)?;
+        Ok(CertificateLock { _permit: permit, _entry: entry })
     }
 
-    fn enter(&self, key: &str, waiter: Waiter) -> Result<(Place<'_>, Arc<Semaphore>), QueueFull> {
+    fn enter(&self, key: &str, waiter: Waiter) -> Result<(QueueEntry<'_>, Arc<Semaphore>), LockQueueFull> {
         let key = self.hasher.hash_one(key);
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Queue { turn: Arc::new(Semaphore::new(1)), calls: 0, by_caller: Vec::new() };
+        let new = || Queue { certificate_lock: Arc::new(Semaphore::new(1)), calls: 0, by_caller: Vec::new() };
         let queue = queues.entry(key).or_insert_with(new);
         if queue.calls > LONGEST_QUEUE {
-            return Err(QueueFull { limit: LONGEST_QUEUE, is_share: false });
+            return Err(LockQueueFull { limit: LONGEST_QUEUE, is_share: false });
         }
         let caller = (queue.calls > 0).then_some(waiter.caller);
         if let Some(caller) = caller {
             match queue.by_caller.iter_mut().find(|(known, _)| *known == caller) {
                 Some((_, calls)) if *calls >= waiter.share => {
-                    return Err(QueueFull { limit: waiter.share, is_share: waiter.share < LONGEST_QUEUE });
+                    return Err(LockQueueFull { limit: waiter.share, is_share: waiter.share < LONGEST_QUEUE });
                 }
                 Some((_, calls)) => *calls += 1,
                 None => queue.by_caller.push((caller, 1)),
             }
         }
         queue.calls += 1;
-        Ok((Place { turns: self, key, caller }, Arc::clone(&queue.turn)))
+        Ok((QueueEntry { locks: self, key, caller }, Arc::clone(&queue.certificate_lock)))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
-        let mut queues = self.turns.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.locks.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get_mut(&self.key) {
             queue.calls -= 1;
             if let Some(at) = queue.by_caller.iter().position(|(known, _)| Some(*known) == self.caller)
@@ -134,67 +134,67 @@ mod tests {
 
     #[tokio::test]
     async fn one_holds_the_turn_and_others_wait_in_order() {
-        let turns = Turns::default();
-        let first = turns.take("c1", ALONE).await.unwrap();
-        let mut second = Box::pin(turns.take("c1", ALONE));
-        let mut third = Box::pin(turns.take("c1", ALONE));
+        let locks = CertificateLocks::default();
+        let first = locks.take("c1", ALONE).await.unwrap();
+        let mut second = Box::pin(locks.take("c1", ALONE));
+        let mut third = Box::pin(locks.take("c1", ALONE));
         assert!(second.as_mut().now_or_never().is_none());
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(turns.take("c2", ALONE).now_or_never().is_some(), "another certificate does not wait");
+        assert!(locks.take("c2", ALONE).now_or_never().is_some(), "another certificate does not wait");
         drop(first);
         assert!(third.as_mut().now_or_never().is_none(), "not before the second");
-        let held = second.await.unwrap();
-        drop(held);
+        let managed = second.await.unwrap();
+        drop(managed);
         third.await.unwrap();
     }
 
     #[tokio::test]
     async fn who_gives_up_waiting_leaves_nothing_behind() {
-        let turns = Turns::default();
-        let first = turns.take("c", ALONE).await.unwrap();
+        let locks = CertificateLocks::default();
+        let first = locks.take("c", ALONE).await.unwrap();
         for _ in 0..10 {
-            assert!(turns.take("c", ALONE).now_or_never().is_none());
+            assert!(locks.take("c", ALONE).now_or_never().is_none());
         }
         drop(first);
-        assert!(turns.queues.lock().unwrap().is_empty());
+        assert!(locks.queues.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn a_queue_has_an_end() {
-        let turns = Turns::default();
-        let first = turns.take("c", ALONE).await.unwrap();
-        let mut waiting: Vec<_> = (0..LONGEST_QUEUE).map(|_| Box::pin(turns.take("c", ALONE))).collect();
+        let locks = CertificateLocks::default();
+        let first = locks.take("c", ALONE).await.unwrap();
+        let mut waiting: Vec<_> = (0..LONGEST_QUEUE).map(|_| Box::pin(locks.take("c", ALONE))).collect();
         for waits in &mut waiting {
             assert!(waits.as_mut().now_or_never().is_none());
         }
-        let full = QueueFull { limit: LONGEST_QUEUE, is_share: false };
-        assert_eq!(turns.take("c", ALONE).await.unwrap_err(), full);
+        let full = LockQueueFull { limit: LONGEST_QUEUE, is_share: false };
+        assert_eq!(locks.take("c", ALONE).await.unwrap_err(), full);
         drop(waiting);
         drop(first);
-        assert!(turns.queues.lock().unwrap().is_empty());
+        assert!(locks.queues.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn a_caller_has_its_share_of_a_queue_and_others_the_rest() {
         let share = LONGEST_QUEUE - LONGEST_QUEUE / 4;
         let waiter = |caller| Waiter { caller, share };
-        let turns = Turns::default();
-        let first = turns.take("c", waiter(1)).await.unwrap();
-        let mut waiting: Vec<_> = (0..share).map(|_| Box::pin(turns.take("c", waiter(1)))).collect();
+        let locks = CertificateLocks::default();
+        let first = locks.take("c", waiter(1)).await.unwrap();
+        let mut waiting: Vec<_> = (0..share).map(|_| Box::pin(locks.take("c", waiter(1)))).collect();
         for waits in &mut waiting {
             assert!(waits.as_mut().now_or_never().is_none());
         }
-        let full = QueueFull { limit: share, is_share: true };
-        assert_eq!(turns.take("c", waiter(1)).await.unwrap_err(), full);
+        let full = LockQueueFull { limit: share, is_share: true };
+        assert_eq!(locks.take("c", waiter(1)).await.unwrap_err(), full);
         for caller in 2..10 {
-            let mut other = Box::pin(turns.take("c", waiter(caller)));
+            let mut other = Box::pin(locks.take("c", waiter(caller)));
             assert!(other.as_mut().now_or_never().is_none(), "another caller waits");
         }
         // A call that leaves makes room for one more of its caller.
         waiting.pop();
-        assert!(turns.take("c", waiter(1)).now_or_never().is_none());
+        assert!(locks.take("c", waiter(1)).now_or_never().is_none());
         drop(waiting);
         drop(first);
-        assert!(turns.queues.lock().unwrap().is_empty());
+        assert!(locks.queues.lock().unwrap().is_empty());
     }
 }

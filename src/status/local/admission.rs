@@ -41,24 +41,24 @@ pub(crate) fn too_far_ahead(limit: usize) -> Status {
 
 /// A limit on calls in progress, on streams or on memory turned the call away.
 pub(crate) fn rejected(rejected: Rejected) -> Status {
-    let own =
+    let local =
         Own::new(Code::Unavailable, Reason::Overloaded).outcome(Outcome::NotSent).retry_in(Duration::from_millis(250));
     let (name, Bound { limit, scope }, exhausted) = match rejected {
         Rejected::AtCapacity(bound) => ("max_concurrency", bound, "too many concurrent calls"),
         Rejected::MemoryExhausted(bound) => ("max_buffered_bytes", bound, "request buffer memory is exhausted"),
         Rejected::TooManyStreams(bound) => ("max_streams", bound, "too many streams"),
         Rejected::Evicted => {
-            return own.status("the request was incomplete and made no progress while memory was needed for others");
+            return local.status("the request was incomplete and made no progress while memory was needed for others");
         }
     };
-    let own = own.fact(name, limit.to_string());
+    let local = local.fact(name, limit.to_string());
     match scope {
-        Scope::Process => own.status(&format!("{exhausted} (limit {limit})")),
-        Scope::Caller => own
+        Scope::Process => local.status(&format!("{exhausted} (limit {limit})")),
+        Scope::Caller => local
             .fact("share", "caller")
             .status(&format!("{exhausted} for this caller while others call, too (its share is {limit})")),
         Scope::Connection => {
-            own.fact("share", "connection").status(&format!("{exhausted} for this connection (limit {limit})"))
+            local.fact("share", "connection").status(&format!("{exhausted} for this connection (limit {limit})"))
         }
     }
 }

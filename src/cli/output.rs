@@ -10,7 +10,7 @@ use crate::telemetry::code_name;
 
 /// What a call ended with.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct CallOutput {
     code: Code,
     message: String,
     metadata: MetadataMap,
@@ -20,7 +20,7 @@ pub(super) struct Answer {
 /// The metadata that a caller would look for.
 const SHOWN: [&str; 3] = ["x-request-id", "apig-request-id", "grpc-retry-pushback-ms"];
 
-impl Answer {
+impl CallOutput {
     pub(super) fn of<T>(result: Result<Response<T>, Status>) -> Self {
         match result {
             Ok(response) => Self {

@@ -8,10 +8,10 @@ use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RequestInfo, RetryInfo};
 
 pub(crate) use self::admission::{rejected, request_stalled, too_far_ahead, too_many_entries, unsupported_encoding};
-use super::within;
+use super::size_limit;
 use crate::{
-    cloud::{ClockSkew, QueueFull, RateLimited, Refusal},
-    credentials::Missing,
+    cloud::{ClockSkew, LockQueueFull, RateLimited, Refusal},
+    credentials::CredentialError,
     validate::Violations,
 };
 
@@ -90,18 +90,18 @@ impl Outcome {
 struct Own {
     code: Code,
     reason: Reason,
-    facts: HashMap<String, String>,
+    metadata: HashMap<String, String>,
     details: Vec<ErrorDetail>,
     outcome: Option<Outcome>,
 }
 
 impl Own {
     fn new(code: Code, reason: Reason) -> Self {
-        Self { code, reason, facts: HashMap::new(), details: Vec::new(), outcome: None }
+        Self { code, reason, metadata: HashMap::new(), details: Vec::new(), outcome: None }
     }
 
     fn fact(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.facts.insert(name.to_owned(), value.into());
+        self.metadata.insert(name.to_owned(), value.into());
         self
     }
 
@@ -120,9 +120,9 @@ impl Own {
     }
 
     fn status(self, message: &str) -> Status {
-        let info = ErrorInfo::new(self.reason.as_str(), GATEWAY, self.facts);
+        let info = ErrorInfo::new(self.reason.as_str(), GATEWAY, self.metadata);
         let details = std::iter::once(info.into()).chain(self.details).collect();
-        let mut status = within::status(self.code, message, details);
+        let mut status = size_limit::status(self.code, message, details);
         if self.code == Code::Unavailable && self.outcome == Some(Outcome::Unknown) {
             // Keeps clients that repeat `UNAVAILABLE` by themselves from making a change twice (gRFC A6).
             status.metadata_mut().insert("grpc-retry-pushback-ms", tonic::metadata::MetadataValue::from_static("-1"));
@@ -214,17 +214,17 @@ pub(super) fn rate_limited(RateLimited { wait, limit }: RateLimited) -> Status {
 }
 
 /// Too many calls wait for one certificate.
-pub(super) fn queue_full(QueueFull { limit, is_share }: QueueFull) -> Status {
-    let own = Own::new(Code::Unavailable, Reason::Overloaded)
+pub(super) fn queue_full(LockQueueFull { limit, is_share }: LockQueueFull) -> Status {
+    let local = Own::new(Code::Unavailable, Reason::Overloaded)
         .fact("max_queue", limit.to_string())
         .outcome(Outcome::NotSent)
         .retry_in(Duration::from_secs(1));
     if is_share {
-        own.fact("share", "caller").status(&format!(
+        local.fact("share", "caller").status(&format!(
             "too many calls of this caller wait to change this certificate while others call, too (its share is {limit})"
         ))
     } else {
-        own.status(&format!("too many calls wait to change this certificate (limit {limit})"))
+        local.status(&format!("too many calls wait to change this certificate (limit {limit})"))
     }
 }
 
@@ -239,11 +239,11 @@ pub(crate) fn deadline_exceeded(sent: bool) -> Status {
 
 /// The gateway stops, and can't wait for this call any longer.
 pub(crate) fn shutting_down(sent: bool) -> Status {
-    let own = Own::new(Code::Unavailable, Reason::ShuttingDown).outcome(Outcome::of(sent));
+    let local = Own::new(Code::Unavailable, Reason::ShuttingDown).outcome(Outcome::of(sent));
     if sent {
-        own.status("the gateway shut down before the cloud answered; whether it acted is unknown")
+        local.status("the gateway shut down before the cloud answered; whether it acted is unknown")
     } else {
-        own.retry_in(Duration::from_secs(1)).status("the gateway is shutting down; nothing was sent")
+        local.retry_in(Duration::from_secs(1)).status("the gateway is shutting down; nothing was sent")
     }
 }
 
@@ -255,55 +255,56 @@ pub(crate) fn panicked(sent: bool) -> Status {
 }
 
 /// There is no credential to call the cloud with.
-pub(super) fn unauthorized(missing: &Missing, project_id: &str) -> Status {
+pub(super) fn unauthorized(missing: &CredentialError, project_id: &str) -> Status {
     match missing {
-        Missing::Token => Own::new(Code::Unauthenticated, Reason::TokenMissing)
+        CredentialError::Token => Own::new(Code::Unauthenticated, Reason::TokenMissing)
             .fact("metadata_key", "x-auth-token")
             .outcome(Outcome::NotSent)
             .status("the call needs an IAM token in its metadata: x-auth-token"),
-        Missing::Identity => Own::new(Code::PermissionDenied, Reason::CallerNotAllowed)
+        CredentialError::Identity => Own::new(Code::PermissionDenied, Reason::CallerNotAllowed)
             .fact("project_id", project_id)
             .outcome(Outcome::NotSent)
             .status("the gateway serves other projects than this one"),
-        Missing::Unavailable { cause, wait } => Own::new(Code::Unavailable, Reason::CredentialsUnavailable)
+        CredentialError::Unavailable { cause, wait } => Own::new(Code::Unavailable, Reason::CredentialsUnavailable)
             .outcome(Outcome::NotSent)
             .retry_in(*wait)
             .status(&format!("the gateway can't get a credential for the cloud now: {}", cut(cause))),
-        Missing::Suspended { code, wait } => {
-            let own = Own::new(Code::Internal, Reason::CredentialsRefused).outcome(Outcome::NotSent).retry_in(*wait);
-            let own = match code {
-                Some(code) => own.fact("error_code", code),
-                None => own,
+        CredentialError::Suspended { code, wait } => {
+            let local = Own::new(Code::Internal, Reason::CredentialsRefused).outcome(Outcome::NotSent).retry_in(*wait);
+            let local = match code {
+                Some(code) => local.fact("error_code", code),
+                None => local,
             };
-            own.status(&format!(
+            local.status(&format!(
                 "the cloud refused the gateway's signatures, so the gateway stopped signing with this key pair and tries \
                  again in {} s; its operator has to check the key pair and this machine's clock",
                 wait.as_secs().max(1)
             ))
         }
-        Missing::Refused(cause) => Own::new(Code::Internal, Reason::CredentialsRefused)
+        CredentialError::Refused(cause) => Own::new(Code::Internal, Reason::CredentialsRefused)
             .outcome(Outcome::NotSent)
             .status(&format!("the gateway is refused a credential, which its operator must mend: {}", cut(cause))),
     }
 }
 
 pub(super) fn credentials_refused(refusal: &Refusal, skew: Option<ClockSkew>) -> Status {
-    let mut own = Own::new(Code::Internal, Reason::CredentialsRefused).fact("http_status", refusal.status.to_string());
+    let mut local =
+        Own::new(Code::Internal, Reason::CredentialsRefused).fact("http_status", refusal.status.to_string());
     if let Some(code) = &refusal.code {
-        own = own.fact("error_code", code);
+        local = local.fact("error_code", code);
     }
     if let Some(id) = &refusal.request_id {
-        own = own.fact("request_id", id).detail(RequestInfo::new(id, ""));
+        local = local.fact("request_id", id).detail(RequestInfo::new(id, ""));
     }
     let clock = match skew {
         None => String::new(),
         Some(ClockSkew { by, is_ahead }) => {
             let (sign, side) = if is_ahead { ("", "ahead of") } else { ("-", "behind") };
-            own = own.fact("clock_skew", format!("{sign}{}s", by.as_secs()));
+            local = local.fact("clock_skew", format!("{sign}{}s", by.as_secs()));
             format!(" (this machine's clock is {} s {side} the cloud's)", by.as_secs())
         }
     };
-    own.status(&format!(
+    local.status(&format!(
         "the cloud refuses the gateway's credentials, which its operator must mend{clock}: {}",
         cut(&refusal.message)
     ))
@@ -336,16 +337,15 @@ pub(super) fn redirected(http_status: u16) -> Status {
 }
 
 pub(super) fn unexpected(http_status: u16, content_type: Option<&str>) -> Status {
-    let own = Own::new(Code::Internal, Reason::UpstreamProtocolError)
+    let local = Own::new(Code::Internal, Reason::UpstreamProtocolError)
         .fact("http_status", http_status.to_string())
         .outcome(Outcome::Unknown);
     match content_type {
-        Some(kind) => own.fact("content_type", kind).status(&format!(
+        Some(kind) => local.fact("content_type", kind).status(&format!(
             "the upstream answered {http_status} with {kind}, which is not the API's answer: check `upstream`"
         )),
-        None => {
-            own.status(&format!("the upstream answered {http_status}, which is not the API's answer: check `upstream`"))
-        }
+        None => local
+            .status(&format!("the upstream answered {http_status}, which is not the API's answer: check `upstream`")),
     }
 }
 

@@ -62,7 +62,7 @@ struct Pool {
 
 /// What came back, its body read no further than is of use.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// What could be read of it, where it was.
@@ -88,9 +88,9 @@ pub(crate) enum Failure {
     /// The request never left.
     NotSent(String),
     /// The request left, and the connection broke.
-    Lost(String),
+    Interrupted(String),
     /// The request left, and what came back is no HTTP.
-    Garbled(String),
+    Decode(String),
 }
 
 impl Settings {
@@ -182,7 +182,7 @@ impl Upstream {
         headers: HeaderMap,
         body: Option<Bytes>,
         masker: &Masker<'_>,
-    ) -> Result<Answer, String> {
+    ) -> Result<Response, String> {
         let mut url = self.base.clone();
         url.set_path(&self.wire_path(path));
         url.set_query(Some(query).filter(|query| !query.is_empty()));
@@ -191,7 +191,7 @@ impl Upstream {
         *request.body_mut() = body.map(Into::into);
         match self.client().execute(request).await {
             Ok(response) => Ok(read(response, true, tokio::time::Instant::now() + BODY_TIMEOUT).await),
-            Err(fault) => Err(told(fault, masker)),
+            Err(fault) => Err(error_text(fault, masker)),
         }
     }
 
@@ -231,9 +231,9 @@ impl Upstream {
         drop(timer);
         match result {
             Ok(response) => Ok(Head(response)),
-            Err(fault) if !hook.is_sent() => Err(Failure::NotSent(told(fault, masker))),
-            Err(fault) if is_parse_error(&fault) => Err(Failure::Garbled(told(fault, masker))),
-            Err(fault) => Err(Failure::Lost(told(fault, masker))),
+            Err(fault) if !hook.is_sent() => Err(Failure::NotSent(error_text(fault, masker))),
+            Err(fault) if is_parse_error(&fault) => Err(Failure::Decode(error_text(fault, masker))),
+            Err(fault) => Err(Failure::Interrupted(error_text(fault, masker))),
         }
     }
 }
@@ -245,7 +245,7 @@ impl Head {
     }
 
     /// Reads the body of an error, until then and for at most [`BODY_TIMEOUT`].
-    pub(crate) async fn read(self, until: tokio::time::Instant) -> Answer {
+    pub(crate) async fn read(self, until: tokio::time::Instant) -> Response {
         read(self.0, false, until.min(tokio::time::Instant::now() + BODY_TIMEOUT)).await
     }
 }
@@ -277,7 +277,7 @@ impl Pool {
 
 /// Reads an answer: its body if it is an error's, or if it is wanted anyhow. A body that breaks off, stalls, or never ends
 /// does not take the status away.
-async fn read(mut response: reqwest::Response, wants_body: bool, until: tokio::time::Instant) -> Answer {
+async fn read(mut response: reqwest::Response, wants_body: bool, until: tokio::time::Instant) -> Response {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
     // It may hold a credential. A buffer that grows leaves its old memory as it was.
@@ -295,7 +295,7 @@ async fn read(mut response: reqwest::Response, wants_body: bool, until: tokio::t
             }
         }
     }
-    Answer { status, headers, body: secret::bytes(body) }
+    Response { status, headers, body: secret::bytes(body) }
 }
 
 /// A request body that tells when it leaves.
@@ -345,7 +345,7 @@ fn is_parse_error(fault: &reqwest::Error) -> bool {
 }
 
 /// An error of an exchange: parts of it, such as names in a certificate, come from the other side.
-fn told(fault: reqwest::Error, masker: &Masker<'_>) -> String {
+fn error_text(fault: reqwest::Error, masker: &Masker<'_>) -> String {
     masker.mask(&chain(&fault.without_url())).into_owned()
 }
 

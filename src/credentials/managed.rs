@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::watch;
 
 use super::{
-    Grant, Kind, Missing, Proof,
-    cache::{Cache, Fresh},
+    Credential, CredentialError, Grant, Kind,
+    cache::{Cache, Fetched},
     file::FollowedFile,
     fuse::{Admission, Position},
     signing_key::{KeyRing, Sent, SigningKey},
@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 
 /// A credential that the gateway holds.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct ManagedCredential {
     active: watch::Sender<Arc<Active>>,
     lineage: Arc<Lineage>,
     metrics: Arc<Metrics>,
@@ -28,7 +28,7 @@ pub(crate) struct Held {
 #[derive(Debug)]
 enum Active {
     /// One that stays as it is.
-    Fixed(Proof),
+    Fixed(Credential),
     /// One that ends and is fetched anew.
     Fetched(Cache),
 }
@@ -43,7 +43,7 @@ struct Lineage {
     last: Mutex<Option<Arc<SigningKey>>>,
 }
 
-impl Held {
+impl ManagedCredential {
     /// Begins to follow or to fetch it. Needs a runtime.
     ///
     /// # Errors
@@ -63,11 +63,11 @@ impl Held {
         let lineage = Lineage { name: name.to_owned(), ring, metrics: Arc::clone(&metrics), last: Mutex::default() };
         let lineage = Arc::new(lineage);
         let active = Active::start(kind, &lineage, &metrics)?;
-        Ok(Arc::new_cyclic(|held: &Weak<Self>| {
+        Ok(Arc::new_cyclic(|managed: &Weak<Self>| {
             let file = file.map(|file| {
-                let held = Weak::clone(held);
+                let managed = Weak::clone(managed);
                 let reloads = metrics.file_reloads(file.setting());
-                file.follow(reloads, move |kind| held.upgrade().map_or(Ok(()), |held| held.replace(kind)))
+                file.follow(reloads, move |kind| managed.upgrade().map_or(Ok(()), |managed| managed.replace(kind)))
             });
             Self { active: watch::Sender::new(Arc::new(active)), lineage, metrics, file }
         }))
@@ -91,7 +91,7 @@ impl Held {
     /// # Errors
     ///
     /// None can be fetched now, or the key pair's fuse is open.
-    pub(super) async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, Missing> {
+    pub(super) async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, CredentialError> {
         let mut active = self.active.subscribe();
         loop {
             let current = Arc::clone(&active.borrow_and_update());
@@ -104,7 +104,7 @@ impl Held {
     }
 
     /// Takes a refused one out of use, if it can be fetched anew.
-    pub(super) fn retire(&self, refused: &Proof) {
+    pub(super) fn retire(&self, refused: &Credential) {
         if let Active::Fetched(cache) = &**self.active.borrow() {
             cache.retire(refused);
         }
@@ -115,7 +115,7 @@ impl Held {
     /// # Errors
     ///
     /// The refused one has been retired, and another can't be fetched now.
-    pub(super) async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
+    pub(super) async fn is_replaced(&self, refused: &Credential) -> Result<bool, CredentialError> {
         if let Some(file) = self.file.as_ref().filter(|_| !refused.is_signature()) {
             file.reload_now().await;
         }
@@ -147,9 +147,9 @@ impl Active {
         Ok(match kind {
             Kind::Token(token) => {
                 lineage.end();
-                Self::Fixed(Proof::Token(token))
+                Self::Fixed(Credential::Token(token))
             }
-            Kind::Keys(keys) => Self::Fixed(lineage.adopt(Proof::keys(keys), false)),
+            Kind::Keys(keys) => Self::Fixed(lineage.adopt(Credential::keys(keys), false)),
             Kind::File(file) => Self::start(file.kind()?, lineage, metrics)?,
             Kind::Fetched(source) => {
                 let source = Arc::new(source.connect(metrics)?);
@@ -161,7 +161,7 @@ impl Active {
                     let (source, lineage) = (Arc::clone(&source), Arc::clone(&lineage));
                     async move {
                         let fresh = source.fetch().await?;
-                        Ok(Fresh { proof: lineage.adopt(fresh.proof, true), ..fresh })
+                        Ok(Fetched { credential: lineage.adopt(fresh.credential, true), ..fresh })
                     }
                 };
                 Self::Fetched(Cache::start(&name_of_source, fetch, renewals))
@@ -169,23 +169,23 @@ impl Active {
         })
     }
 
-    async fn proof(&self) -> Result<Proof, Missing> {
+    async fn credential(&self) -> Result<Credential, CredentialError> {
         match self {
-            Self::Fixed(proof) => Ok(proof.clone()),
-            Self::Fetched(cache) => cache.proof().await,
+            Self::Fixed(credential) => Ok(credential.clone()),
+            Self::Fetched(cache) => cache.credential().await,
         }
     }
 
-    async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, Missing> {
+    async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, CredentialError> {
         loop {
-            let proof = self.proof().await?;
-            let Proof::Keys(key) = &proof else { return Ok(proof.into()) };
+            let credential = self.credential().await?;
+            let Credential::Keys(key) = &credential else { return Ok(credential.into()) };
             // Before the question, so that no change is missed.
             let mut changes = key.changes();
             match key.admit() {
                 Admission::Admitted(pass) => {
                     let permit = Some(key.permit(pass, sent()));
-                    return Ok(Grant { proof, permit });
+                    return Ok(Grant { credential, permit });
                 }
                 Admission::Wait(None) => drop(changes.changed().await),
                 Admission::Wait(Some(moment)) => tokio::select! {
@@ -194,21 +194,21 @@ impl Active {
                 },
                 Admission::Open(wait) => {
                     // A pair that can be fetched anew need not be waited for.
-                    let is_retired = matches!(self, Self::Fetched(cache) if cache.retire(&proof));
+                    let is_retired = matches!(self, Self::Fetched(cache) if cache.retire(&credential));
                     if !is_retired {
-                        return Err(Missing::Suspended { code: key.last_code(), wait });
+                        return Err(CredentialError::Suspended { code: key.last_code(), wait });
                     }
                 }
             }
         }
     }
 
-    async fn is_replaced(&self, refused: &Proof) -> Result<bool, Missing> {
+    async fn is_replaced(&self, refused: &Credential) -> Result<bool, CredentialError> {
         let current = match self {
-            Self::Fixed(proof) => proof.clone(),
-            Self::Fetched(_) => match self.proof().await {
-                Ok(proof) => proof,
-                Err(missing @ Missing::Unavailable { .. }) => return Err(missing),
+            Self::Fixed(credential) => credential.clone(),
+            Self::Fetched(_) => match self.credential().await {
+                Ok(credential) => credential,
+                Err(missing @ CredentialError::Unavailable { .. }) => return Err(missing),
                 Err(_) => return Ok(false),
             },
         };
@@ -233,12 +233,12 @@ impl Lineage {
 
     /// Makes a credential the identity's current one. A key pair that is in use already keeps its fuse; one that is fetched
     /// in place of a trusted pair is trusted too, since its source has been shown to give pairs that work.
-    fn adopt(&self, proof: Proof, is_fetched: bool) -> Proof {
-        let (proof, key) = match proof {
-            Proof::Token(_) => (proof, None),
-            Proof::Keys(key) => {
+    fn adopt(&self, credential: Credential, is_fetched: bool) -> Credential {
+        let (credential, key) = match credential {
+            Credential::Token(_) => (credential, None),
+            Credential::Keys(key) => {
                 let key = self.ring.share(key);
-                (Proof::Keys(Arc::clone(&key)), Some(key))
+                (Credential::Keys(Arc::clone(&key)), Some(key))
             }
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,7 +256,7 @@ impl Lineage {
             }
             *last = key;
         }
-        proof
+        credential
     }
 }
 

@@ -9,12 +9,12 @@ use prost::Message as _;
 use tonic::Status;
 
 use crate::{
-    cloud::{self, Operation, Place},
-    credentials::{Keys, Proof, Wire},
-    http::Answer,
+    cloud::{self, Operation, PathDefaults},
+    credentials::{Credential, Keys, SigningInput},
     mask::Masker,
     pb::AttachDomainsRequest,
     server, status,
+    upstream::Response,
     validate::{Rules, Validate as _},
 };
 
@@ -30,10 +30,10 @@ pub fn request(message: &[u8]) -> Result<(String, Bytes), Status> {
     if violations.total > 0 {
         return Err(status::invalid_request(&violations));
     }
-    let place = Place { family: "apic", default_project: None };
-    let form =
-        cloud::form(&request, place).map_err(|_| Status::internal("validation let an unsafe segment through"))?;
-    Ok((form.path, form.body.unwrap_or_default()))
+    let defaults = PathDefaults { family: "apic", default_project: None };
+    let rest_request = cloud::rest_request(&request, defaults)
+        .map_err(|_| Status::internal("validation let an unsafe segment through"))?;
+    Ok((rest_request.path, rest_request.body.unwrap_or_default()))
 }
 
 /// The same for the body of a call: read as the server reads it, counted, and then as [`request`].
@@ -48,11 +48,11 @@ pub fn request_body(body: &[u8], is_gzip: bool) -> Result<(String, Bytes), Statu
 /// Signs requests with a key pair that is nobody's: path, body and date to the headers that go with them.
 pub fn signer() -> impl Fn(&str, &[u8], SystemTime) -> HeaderMap {
     let keys = Keys::new("NOBODYSKEYIDNOBODYSK", "nobodyssecretnobodyssecretnobodyssecretn", None);
-    let proof = Proof::keys(keys.expect("an id and a secret"));
+    let credential = Credential::keys(keys.expect("an id and a secret"));
     move |path, body, now| {
         let mut headers = cloud::headers(true);
-        let wire = Wire { verb: "POST", authority: "apic.example.com", path, query: "", body };
-        proof.authorize(&mut headers, wire, Some("73d69ae0cfcf460190522d06b60f05ad"), now);
+        let input = SigningInput { verb: "POST", authority: "apic.example.com", path, query: "", body };
+        credential.authorize(&mut headers, input, Some("73d69ae0cfcf460190522d06b60f05ad"), now);
         headers
     }
 }
@@ -68,8 +68,8 @@ pub fn answer(
     headers: HeaderMap,
     body: &[u8],
 ) -> Result<(), Status> {
-    let body = body.get(..crate::http::MOST_BODY).unwrap_or(body);
-    let answer = Answer { status, headers, body: Bytes::copy_from_slice(body) };
+    let body = body.get(..crate::upstream::MOST_BODY).unwrap_or(body);
+    let answer = Response { status, headers, body: Bytes::copy_from_slice(body) };
     match cloud::read::<AttachDomainsRequest>(&answer, &Masker::default()) {
         Ok(_) => Ok(()),
         Err(error) => Err(status::from_cloud(&error, request.names())),

@@ -18,46 +18,46 @@ fn keys(secret: &str) -> Kind {
     Kind::Keys(Keys::new("AKEXAMPLE", secret, None).unwrap())
 }
 
-fn held(kind: Kind) -> Arc<Held> {
-    Held::start(kind, "default", &Arc::default(), &Arc::default()).unwrap()
+fn managed(kind: Kind) -> Arc<ManagedCredential> {
+    ManagedCredential::start(kind, "default", &Arc::default(), &Arc::default()).unwrap()
 }
 
-async fn granted(held: &Held) -> Grant {
-    held.grant(&|| Sent::Unknown).await.unwrap()
+async fn granted(managed: &ManagedCredential) -> Grant {
+    managed.grant(&|| Sent::Unknown).await.unwrap()
 }
 
 /// The time until the next probe.
-async fn suspended(held: &Held) -> Duration {
-    match held.grant(&|| Sent::Unknown).await {
-        Err(Missing::Suspended { wait, .. }) => wait,
+async fn suspended(managed: &ManagedCredential) -> Duration {
+    match managed.grant(&|| Sent::Unknown).await {
+        Err(CredentialError::Suspended { wait, .. }) => wait,
         other => panic!("{other:?}"),
     }
 }
 
-async fn refuse(held: &Held) {
-    granted(held).await.settle(Verdict::Refused, Some("APIG.0301"));
+async fn refuse(managed: &ManagedCredential) {
+    granted(managed).await.settle(Verdict::Refused, Some("APIG.0301"));
 }
 
 #[tokio::test]
 async fn a_replaced_credential_serves_from_then_on() {
     let token = |text: &'static str| HeaderValue::from_static(text);
-    let held = held(Kind::Token(token("one")));
-    let old = granted(&held).await.proof().clone();
-    assert_eq!(held.is_replaced(&old).await, Ok(false));
-    held.replace(Kind::Token(token("two"))).unwrap();
-    assert_eq!(granted(&held).await.proof(), &Proof::Token(token("two")));
-    assert_eq!(held.is_replaced(&old).await, Ok(true));
+    let managed = managed(Kind::Token(token("one")));
+    let old = granted(&managed).await.credential().clone();
+    assert_eq!(managed.is_replaced(&old).await, Ok(false));
+    managed.replace(Kind::Token(token("two"))).unwrap();
+    assert_eq!(granted(&managed).await.credential(), &Credential::Token(token("two")));
+    assert_eq!(managed.is_replaced(&old).await, Ok(true));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_first_calls_with_a_wrong_secret_send_two_signatures() {
-    let held = held(keys("wrong"));
+    let managed = managed(keys("wrong"));
     let sent = Arc::new(AtomicU32::new(0));
     let mut calls = JoinSet::new();
     for _ in 0..1_000 {
-        let (held, sent) = (Arc::clone(&held), Arc::clone(&sent));
+        let (managed, sent) = (Arc::clone(&managed), Arc::clone(&sent));
         calls.spawn(async move {
-            let grant = held.grant(&|| Sent::Unknown).await?;
+            let grant = managed.grant(&|| Sent::Unknown).await?;
             sent.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(100)).await;
             grant.settle(Verdict::Refused, Some("APIG.0301"));
@@ -67,7 +67,7 @@ async fn a_thousand_first_calls_with_a_wrong_secret_send_two_signatures() {
     let mut stopped = 0;
     while let Some(call) = calls.join_next().await {
         if let Err(missing) = call.unwrap() {
-            assert!(matches!(missing, Missing::Suspended { code: Some(code), .. } if code == "APIG.0301"));
+            assert!(matches!(missing, CredentialError::Suspended { code: Some(code), .. } if code == "APIG.0301"));
             stopped += 1;
         }
     }
@@ -76,21 +76,21 @@ async fn a_thousand_first_calls_with_a_wrong_secret_send_two_signatures() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_an_accepted_pair_wait_for_nobody() {
-    let held = held(keys("right"));
-    granted(&held).await.settle(Verdict::Accepted, None);
+    let managed = managed(keys("right"));
+    granted(&managed).await.settle(Verdict::Accepted, None);
     let started = Instant::now();
-    let grants = [granted(&held).await, granted(&held).await, granted(&held).await];
+    let grants = [granted(&managed).await, granted(&managed).await, granted(&managed).await];
     assert_eq!((grants.len(), started.elapsed()), (3, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_wait_go_together_once_the_pair_is_accepted() {
-    let held = held(keys("right"));
-    let first = granted(&held).await;
+    let managed = managed(keys("right"));
+    let first = granted(&managed).await;
     let mut calls = JoinSet::new();
     for _ in 0..100 {
-        let held = Arc::clone(&held);
-        calls.spawn(async move { drop(granted(&held).await) });
+        let managed = Arc::clone(&managed);
+        calls.spawn(async move { drop(granted(&managed).await) });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(calls.try_join_next().is_none(), "all wait for the first outcome");
@@ -100,32 +100,32 @@ async fn calls_that_wait_go_together_once_the_pair_is_accepted() {
 
 #[tokio::test(start_paused = true)]
 async fn another_pair_begins_with_a_fuse_of_its_own_and_the_same_pair_keeps_it() {
-    let held = held(keys("wrong"));
-    refuse(&held).await;
-    refuse(&held).await;
-    held.replace(keys("wrong")).unwrap();
-    assert_eq!(suspended(&held).await, Duration::from_secs(30), "the file was touched, no more");
-    held.replace(keys("right")).unwrap();
-    granted(&held).await.settle(Verdict::Accepted, None);
+    let managed = managed(keys("wrong"));
+    refuse(&managed).await;
+    refuse(&managed).await;
+    managed.replace(keys("wrong")).unwrap();
+    assert_eq!(suspended(&managed).await, Duration::from_secs(30), "the file was touched, no more");
+    managed.replace(keys("right")).unwrap();
+    granted(&managed).await.settle(Verdict::Accepted, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_wait_for_an_old_pair_get_the_new_one() {
-    let held = held(keys("old"));
-    let stuck = granted(&held).await;
+    let managed = managed(keys("old"));
+    let stuck = granted(&managed).await;
     let waiting = {
-        let held = Arc::clone(&held);
-        tokio::spawn(async move { granted(&held).await.proof().clone() })
+        let managed = Arc::clone(&managed);
+        tokio::spawn(async move { granted(&managed).await.credential().clone() })
     };
     tokio::time::sleep(Duration::from_secs(1)).await;
-    held.replace(keys("new")).unwrap();
+    managed.replace(keys("new")).unwrap();
     assert_ne!(waiting.await.unwrap(), stuck.settle(Verdict::Accepted, None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn identities_that_sign_with_the_same_pair_share_its_fuse() {
     let (ring, metrics) = (Arc::default(), Arc::new(Metrics::default()));
-    let start = |name| Held::start(keys("wrong"), name, &ring, &metrics).unwrap();
+    let start = |name| ManagedCredential::start(keys("wrong"), name, &ring, &metrics).unwrap();
     let (one, two) = (start("one"), start("two"));
     refuse(&one).await;
     refuse(&two).await;
@@ -144,20 +144,20 @@ async fn identities_that_sign_with_the_same_pair_share_its_fuse() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_leaves_gives_its_turn_back() {
-    let held = held(keys("right"));
+    let managed = managed(keys("right"));
     let progress = Arc::new(Progress::default());
     // Before its request left it is as if it had never come.
     for _ in 0..20 {
-        drop(held.grant(&|| Sent::after(&progress)).await.unwrap());
+        drop(managed.grant(&|| Sent::after(&progress)).await.unwrap());
     }
     let started = Instant::now();
     // Afterwards a refusal may have been counted.
     for _ in 0..4 {
-        let grant = held.grant(&|| Sent::after(&progress)).await.unwrap();
+        let grant = managed.grant(&|| Sent::after(&progress)).await.unwrap();
         progress.sent();
         drop(grant);
     }
     assert_eq!(started.elapsed(), Duration::ZERO);
-    granted(&held).await.settle(Verdict::Accepted, None);
+    granted(&managed).await.settle(Verdict::Accepted, None);
     assert_eq!(started.elapsed(), Duration::from_secs(30));
 }

@@ -11,8 +11,8 @@ use std::{
 pub(crate) fn free_port() -> u16 {
     static DRAWN: AtomicU64 = AtomicU64::new(0);
     loop {
-        let mut dice = Dice::of(u64::from(std::process::id()), DRAWN.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + dice.below(20_000)).unwrap();
+        let mut rng = Rng::of(u64::from(std::process::id()), DRAWN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + rng.below(20_000)).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
@@ -21,14 +21,14 @@ pub(crate) fn free_port() -> u16 {
 
 /// A generator (`SplitMix64`): small, and good enough to draw faults.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// The draws of one call, or of one thing that has a number.
     pub(crate) fn of(seed: u64, number: u64) -> Self {
-        let mut dice = Self(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        dice.next();
-        dice
+        let mut rng = Self(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        rng.next();
+        rng
     }
 
     pub(crate) fn next(&mut self) -> u64 {
