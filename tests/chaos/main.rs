@@ -1,7 +1,8 @@
 //! The gateway under everything that can go wrong at once: an upstream that breaks each answer in its own way, callers
 //! that leave, deadlines that pass. What each call may be told is known from its script beforehand.
 //!
-//! `cargo test --test chaos -- --calls 200000 --seed 7`; `--only N` repeats one call of a seed.
+//! `cargo test --test chaos -- --calls 200000 --seed 7`; `--only N` repeats one call of a seed, `--configuration NAME` runs
+//! one configuration alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,6 +43,8 @@ pub(crate) struct Arguments {
     pub(crate) seed: u64,
     /// This call alone.
     pub(crate) only: Option<u64>,
+    /// The configuration with this name alone.
+    configuration: Option<String>,
 }
 
 impl Arguments {
@@ -52,9 +55,13 @@ impl Arguments {
 
     /// `None` when the test runner wants other tests, or a list of them.
     fn read() -> Option<Self> {
-        let mut arguments = Self { calls: 2_000, seed: 1, only: None };
+        let mut arguments = Self { calls: 2_000, seed: 1, only: None, configuration: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
+            if word == "--configuration" {
+                arguments.configuration = Some(words.next().expect("a name follows"));
+                continue;
+            }
             let mut number = || words.next().and_then(|text| text.parse().ok()).expect("a number follows");
             match word.as_str() {
                 "--calls" => arguments.calls = number(),
@@ -84,7 +91,9 @@ async fn run(arguments: &Arguments) -> bool {
     tokio::spawn(Arc::clone(&lag).watch());
     let report = Report::default();
     println!("chaos: {} calls, seed {}", arguments.calls, arguments.seed);
+    let is_wanted = |name| arguments.configuration.as_deref().is_none_or(|wanted| wanted == name);
     let configurations = chaos::CONFIGURATIONS.iter().chain([&chaos::NEVER_TWICE]);
+    let configurations = configurations.filter(|configuration| is_wanted(configuration.name));
     let runs = configurations.map(|configuration| chaos::run(configuration, arguments, &lag, &report));
     if arguments.is_short() {
         // They mostly wait.
@@ -95,9 +104,11 @@ async fn run(arguments: &Arguments) -> bool {
             run.await;
         }
     }
-    storm::run(arguments, &lag, &report).await;
-    timing::run(arguments, &lag, &report).await;
-    cancels::run(arguments, &lag, &report).await;
+    if arguments.configuration.is_none() {
+        storm::run(arguments, &lag, &report).await;
+        timing::run(arguments, &lag, &report).await;
+        cancels::run(arguments, &lag, &report).await;
+    }
     println!("\n{:.1?} in all", began.elapsed());
     report.end()
 }
