@@ -1,5 +1,5 @@
-//! Spells refusals the way each part of the cloud does, and turns what the web framework refuses
-//! into them. It does not know why anything is refused.
+//! Writes error responses in the format of the service that refuses, and converts rejections of the
+//! web framework into them.
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, QueryRejection};
@@ -8,22 +8,22 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Extension, IntoResponse, Response};
 use serde::Serialize;
 
-/// An answer that says no. Handlers return it, and [`Refusal::write`] spells it once the request
-/// has its number, which only the front gateway's bodies repeat.
+/// An error response. Handlers return it; [`Refusal::write`] writes the body once the request id is
+/// known, because the front gateway's bodies repeat the id.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
     status: StatusCode,
-    spelling: Spelling,
+    format: Format,
     text: String,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Spelling {
-    /// The gateway before every service: "not processed".
+enum Format {
+    /// The front gateway, which refuses before the service processes the request.
     Front(&'static str),
-    /// The service itself; IAM uses the same form for codes that begin with `IAM.`.
+    /// The service itself; IAM uses the same format for codes that begin with `IAM.`.
     Service(&'static str),
-    /// The other form of IAM, whose code is a number, the HTTP status.
+    /// IAM's Keystone format. Its code is the HTTP status, as a number.
     Keystone,
 }
 
@@ -54,15 +54,15 @@ struct KeystoneError<'a> {
 
 impl Refusal {
     pub(super) fn front(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
-        Self { status, spelling: Spelling::Front(code), text: text.into() }
+        Self { status, format: Format::Front(code), text: text.into() }
     }
 
     pub(super) fn service(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
-        Self { status, spelling: Spelling::Service(code), text: text.into() }
+        Self { status, format: Format::Service(code), text: text.into() }
     }
 
     pub(super) fn keystone(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, spelling: Spelling::Keystone, text: text.into() }
+        Self { status, format: Format::Keystone, text: text.into() }
     }
 
     /// A 400 about one named parameter, in the wording of the documented examples.
@@ -76,9 +76,9 @@ impl Refusal {
         Self::service(StatusCode::BAD_REQUEST, "APIG.2000", format!("Parameter error: {why}"))
     }
 
-    /// The refusal of a path that the server does not have.
+    /// A 404 for an unknown path.
     ///
-    /// It also covers a verb that a known path does not have: the same code means "operation not offered there".
+    /// Also used for an unknown method of a known path: the documented meaning of the code covers both.
     pub(super) fn unknown_path() -> Self {
         Self::front(
             StatusCode::NOT_FOUND,
@@ -87,22 +87,22 @@ impl Refusal {
         )
     }
 
-    /// The error code as the body gives it, for the log. A Keystone body has but the status.
+    /// The error code in the body, for the log. A Keystone body has none besides the status.
     pub(super) fn code(&self) -> Option<&'static str> {
-        match self.spelling {
-            Spelling::Front(code) | Spelling::Service(code) => Some(code),
-            Spelling::Keystone => None,
+        match self.format {
+            Format::Front(code) | Format::Service(code) => Some(code),
+            Format::Keystone => None,
         }
     }
 
-    /// The answer in full. `headers` are those that other parts of the server have set already.
+    /// The complete response. `headers` are the headers that other layers have set already.
     pub(super) fn write(&self, request_id: &str, mut headers: HeaderMap) -> Response {
-        let mut answer = match self.spelling {
-            Spelling::Front(error_code) => {
+        let mut answer = match self.format {
+            Format::Front(error_code) => {
                 Json(FrontBody { error_msg: &self.text, error_code, request_id }).into_response()
             }
-            Spelling::Service(error_code) => Json(ServiceBody { error_code, error_msg: &self.text }).into_response(),
-            Spelling::Keystone => Json(KeystoneBody {
+            Format::Service(error_code) => Json(ServiceBody { error_code, error_msg: &self.text }).into_response(),
+            Format::Keystone => Json(KeystoneBody {
                 error: KeystoneError {
                     code: self.status.as_u16(),
                     message: &self.text,
@@ -111,7 +111,7 @@ impl Refusal {
             })
             .into_response(),
         };
-        // It measured the empty body that stood in for this one.
+        // The length of the empty placeholder body.
         headers.remove(CONTENT_LENGTH);
         *answer.status_mut() = self.status;
         answer.headers_mut().extend(headers);
@@ -120,7 +120,7 @@ impl Refusal {
 }
 
 impl IntoResponse for Refusal {
-    /// Status alone: the body is written by [`Refusal::write`], from the extension.
+    /// The status and a placeholder body: [`Refusal::write`] writes the body from the extension.
     fn into_response(self) -> Response {
         (self.status, Extension(self)).into_response()
     }

@@ -1,5 +1,4 @@
-//! Remembers which certificate is bound where, and decides whether another binding is possible.
-//! It does not know who asks, nor in which form.
+//! Stores the bindings of certificates to domains on instances, and checks new ones.
 
 use std::collections::HashMap;
 
@@ -9,7 +8,7 @@ use super::answer::Refusal;
 use super::body::Entry;
 use super::world::{Certificate, Domain, World};
 
-/// What is bound to a domain on an instance.
+/// A certificate bound to a domain on an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binding {
     pub(super) certificate: String,
@@ -19,21 +18,26 @@ pub(super) struct Binding {
 /// A domain's id and an instance's id.
 type Route = (String, String);
 
-/// Every binding of the cloud. It starts empty.
+/// All bindings. Empty at the start.
 #[derive(Debug, Default)]
 pub(super) struct Bindings(HashMap<Route, Binding>);
 
 impl Bindings {
-    /// What is bound to a domain on an instance, if anything.
+    /// The binding of a domain on an instance.
     pub(super) fn at(&self, domain: &str, instance: &str) -> Option<&Binding> {
         self.0.get(&(domain.to_owned(), instance.to_owned()))
     }
 
-    /// Binds the certificate as every entry asks or, refusing, changes nothing.
+    /// Binds the certificate to the domains of all entries.
     ///
-    /// The documents leave open what follows, and the choices are ours. All or nothing, because
-    /// there is one status for the whole call. The same certificate again is accepted and sets
-    /// the verification of clients anew. A domain that is listed twice ends as its last entry says.
+    /// Not documented, so the choices are ours: the call is atomic, because it has one status;
+    /// binding the same certificate again succeeds and updates the verification of clients; of two
+    /// entries with the same domain the last one wins.
+    ///
+    /// # Errors
+    ///
+    /// An instance or domain does not exist, or the domain has another certificate. No binding is
+    /// changed.
     pub(super) fn attach(
         &mut self,
         world: &World,
@@ -56,9 +60,9 @@ impl Bindings {
             let domain = world.domain(project, &entry.domain).ok_or_else(no_such_domain)?;
             let verifies_clients = verifies_clients(certificate, entry)?;
             for instance in instances(certificate, domain, entry)? {
-                let place = (domain.id.clone(), instance.clone());
+                let route = (domain.id.clone(), instance.clone());
                 let binding = Binding { certificate: certificate.id.clone(), verifies_clients };
-                planned.push((place, binding));
+                planned.push((route, binding));
             }
         }
 
@@ -73,38 +77,38 @@ impl Bindings {
         Ok(())
     }
 
-    /// Whether a domain has a certificate other than this one. The text of APIG.2051 speaks of the
-    /// domain name, so this asks about the domain on every instance; that reading is ours.
+    /// Whether a domain has a certificate other than this one, on any instance: the text of
+    /// APIG.2051 is about the domain name. That reading is ours.
     fn has_another(&self, domain: &str, certificate: &str) -> bool {
         self.0.iter().any(|((bound, _), binding)| bound == domain && binding.certificate != certificate)
     }
 }
 
-/// Where an entry's domain is to be bound.
+/// The instances to bind an entry's domain on.
 ///
-/// What happens without `instance_ids` is not documented. Here a global certificate then goes to
-/// every instance that serves the domain, and an instance certificate to its own, the only one
-/// that it may be named with.
+/// The effect of absent `instance_ids` is not documented. Here a global certificate is bound on every
+/// instance that serves the domain, and an instance certificate on its instance, the only one that
+/// it accepts.
 fn instances<'a>(certificate: &'a Certificate, domain: &'a Domain, entry: &'a Entry) -> Result<&'a [String], Refusal> {
-    let own = certificate.instance.as_ref().map(std::slice::from_ref);
-    let asked = match (entry.instance_ids.as_deref(), own) {
-        (Some(asked), Some(own)) if asked.iter().any(|id| !own.contains(id)) => {
+    let allowed = certificate.instance.as_ref().map(std::slice::from_ref);
+    let requested = match (entry.instance_ids.as_deref(), allowed) {
+        (Some(requested), Some(allowed)) if requested.iter().any(|id| !allowed.contains(id)) => {
             return Err(Refusal::parameter("APIG.2011", "Invalid parameter value", "instance_ids"));
         }
-        (Some(asked), _) | (None, Some(asked)) => asked,
+        (Some(requested), _) | (None, Some(requested)) => requested,
         (None, None) => &domain.instances,
     };
-    if asked.iter().all(|id| domain.instances.contains(id)) { Ok(asked) } else { Err(no_such_domain()) }
+    if requested.iter().all(|id| domain.instances.contains(id)) { Ok(requested) } else { Err(no_such_domain()) }
 }
 
-/// Absent, clients are verified exactly when the certificate has a trusted root CA. The documents
-/// say that it is meant to be true only then; that the rest is refused is our choice.
+/// Whether clients are verified: by default exactly when the certificate has a trusted root CA. The
+/// documents allow `true` only then; refusing it otherwise is our choice.
 fn verifies_clients(certificate: &Certificate, entry: &Entry) -> Result<bool, Refusal> {
     match entry.verified_client_certificate_enabled {
         Some(true) if !certificate.has_trusted_root_ca => {
             Err(Refusal::parameter("APIG.2011", "Invalid parameter value", "verified_client_certificate_enabled"))
         }
-        Some(asked) => Ok(asked),
+        Some(requested) => Ok(requested),
         None => Ok(certificate.has_trusted_root_ca),
     }
 }

@@ -1,9 +1,7 @@
-//! Reads the body of an attachment and holds it to its documented form. It does not know what
-//! exists, so it cannot say whether the attachment is possible.
+//! Decodes the body of an attachment and validates it.
 //!
-//! What the real service does with a body that is not quite the documented one is not documented.
-//! This one refuses all of it (an unknown field, `null`, an empty list), so that a test notices
-//! what a lenient server would hide.
+//! The real service's treatment of unknown fields, `null` and empty lists is not documented. The
+//! emulator refuses them all, so that a test notices mistakes that a lenient server would hide.
 
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -12,45 +10,45 @@ use serde::{Deserialize, Deserializer};
 use super::answer::Refusal;
 use super::domain_name;
 
-/// One domain of the request, with everything that its form promises.
+/// One domain of the request, validated.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) domain: String,
-    /// Absent: not restricted to any instance. Never empty.
+    /// Absent: not restricted to instances. Never empty.
     pub(super) instance_ids: Option<Vec<String>>,
-    /// Absent: as the certificate has it.
+    /// Absent: the default of the certificate.
     pub(super) verified_client_certificate_enabled: Option<bool>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenBody {
-    #[serde(default, deserialize_with = "nullable")]
-    domains: Option<Vec<WrittenEntry>>,
+struct RawBody {
+    #[serde(default, deserialize_with = "not_null")]
+    domains: Option<Vec<RawEntry>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenEntry {
-    #[serde(default, deserialize_with = "nullable")]
+struct RawEntry {
+    #[serde(default, deserialize_with = "not_null")]
     domain: Option<String>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "not_null")]
     instance_ids: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "not_null")]
     verified_client_certificate_enabled: Option<bool>,
 }
 
-/// Reads a field that may be absent but not `null`.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
+/// Decodes a field that may be absent but not `null`.
+fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
     T::deserialize(field).map(Some)
 }
 
-/// The domains of an attachment.
-pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Entry>, Refusal> {
+/// Decodes the domains of an attachment.
+pub(super) fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Entry>, Refusal> {
     if !is_json(headers) {
         return Err(Refusal::unreadable("the content type is not application/json"));
     }
-    let body: WrittenBody =
+    let body: RawBody =
         serde_json::from_slice(body).map_err(|fault| Refusal::unreadable(format!("Serialization error: {fault}")))?;
     let domains = body.domains.unwrap_or_default();
     if domains.is_empty() {
@@ -59,20 +57,19 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Entry>, Refus
     domains.into_iter().map(entry).collect()
 }
 
-fn entry(written: WrittenEntry) -> Result<Entry, Refusal> {
-    let domain = written.domain.ok_or_else(|| missing("domain"))?;
+fn entry(raw: RawEntry) -> Result<Entry, Refusal> {
+    let domain = raw.domain.ok_or_else(|| missing("domain"))?;
     if !domain_name::is_valid(&domain) {
-        // The one text that the documents give for this operation; it names a parameter that the
-        // request does not have.
+        // The documented text of this operation, although the request has no parameter of that name.
         return Err(Refusal::parameter("APIG.2012", "Invalid parameter value", "domain_id"));
     }
-    if written.instance_ids.as_ref().is_some_and(Vec::is_empty) {
+    if raw.instance_ids.as_ref().is_some_and(Vec::is_empty) {
         return Err(Refusal::parameter("APIG.2011", "Invalid parameter value", "instance_ids"));
     }
     Ok(Entry {
         domain,
-        instance_ids: written.instance_ids,
-        verified_client_certificate_enabled: written.verified_client_certificate_enabled,
+        instance_ids: raw.instance_ids,
+        verified_client_certificate_enabled: raw.verified_client_certificate_enabled,
     })
 }
 
@@ -80,7 +77,7 @@ fn missing(name: &str) -> Refusal {
     Refusal::parameter("APIG.2001", "The request parameters must be specified", name)
 }
 
-/// Whether the request says that its body is JSON, whatever character set it adds.
+/// Whether the content type is JSON, with any parameters.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)

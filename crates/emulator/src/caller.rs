@@ -1,5 +1,4 @@
-//! Finds out who asks, by a signature or by a token, and what they may do in a project. It does not
-//! know what is asked for.
+//! Authenticates a request by signature or token, and looks up the caller's permissions in a project.
 
 use std::convert::Infallible;
 
@@ -14,25 +13,25 @@ use super::token::{Grant, no_permission};
 
 /// A request without its body.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestHead {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
 }
 
-impl Asked {
-    /// The text of a header; none for one that has no text.
+impl RequestHead {
+    /// The text of a header; none if it is absent or not printable ASCII.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// That a signature counts before a token is ours.
+    /// That a signature takes precedence over a token is our choice.
     fn authorization(&self) -> Option<&str> {
         self.header(AUTHORIZATION.as_str())
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl<S: Send + Sync> FromRequestParts<S> for RequestHead {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -41,20 +40,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 }
 
 impl Cloud {
-    /// What the caller of the API may do in `project`.
-    pub(super) fn grant(&self, asked: &Asked, body: &[u8], project: &str) -> Result<Grant, Refusal> {
+    /// The permissions of an API caller in `project`.
+    pub(super) fn grant(&self, request: &RequestHead, body: &[u8], project: &str) -> Result<Grant, Refusal> {
         let now = (self.clock)();
-        let Some(authorization) = asked.authorization() else {
-            return self.tokens.check(&asked.headers, project, now);
+        let Some(authorization) = request.authorization() else {
+            return self.tokens.check(&request.headers, project, now);
         };
-        let signed = self.keys.check(authorization, asked, body, now);
+        let signed = self.keys.check(authorization, request, body, now);
         let user = signed.map_err(|text| Refusal::front(StatusCode::UNAUTHORIZED, "APIG.0301", text))?;
-        // The SDK sends the project in a header too. What the cloud does with another one than the path's is not
-        // documented; refused, a client that mixes up its projects is found out.
-        if asked.headers.get("x-project-id").is_some_and(|named| named.as_bytes() != project.as_bytes()) {
+        // The SDK sends the project in a header too. A mismatch with the path is not documented; refusing it exposes a
+        // client that mixes up its projects.
+        if request.headers.get("x-project-id").is_some_and(|named| named.as_bytes() != project.as_bytes()) {
             return Err(no_permission());
         }
-        match self.world.user(&user).filter(|user| user.projects.iter().any(|own| own == project)) {
+        match self.world.user(&user).filter(|user| user.projects.iter().any(|id| id == project)) {
             Some(user) => Ok(Grant {
                 user: user.name.clone(),
                 project: Some(project.to_owned()),
@@ -65,16 +64,16 @@ impl Cloud {
         }
     }
 
-    /// The user who asks IAM for something. How IAM words the refusal of a signature is not
-    /// documented: here as the gateway does, with its own code for whoever it does not know.
-    pub(super) fn user_of_iam(&self, asked: &Asked, body: &[u8]) -> Result<String, Refusal> {
+    /// The user of an IAM request. IAM's text for a bad signature is not documented: here it is the
+    /// front gateway's text with IAM's code for a failed authentication.
+    pub(super) fn user_of_iam(&self, request: &RequestHead, body: &[u8]) -> Result<String, Refusal> {
         let now = (self.clock)();
-        match asked.authorization() {
+        match request.authorization() {
             Some(authorization) => self
                 .keys
-                .check(authorization, asked, body, now)
+                .check(authorization, request, body, now)
                 .map_err(|text| Refusal::service(StatusCode::UNAUTHORIZED, "IAM.0001", text)),
-            None => Ok(self.tokens.grant(asked.header("x-auth-token").unwrap_or_default(), now)?.user),
+            None => Ok(self.tokens.grant(request.header("x-auth-token").unwrap_or_default(), now)?.user),
         }
     }
 }

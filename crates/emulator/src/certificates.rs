@@ -1,5 +1,4 @@
-//! Answers the two certificate operations: attach domains, and list what is attached. It does not
-//! know how tokens come about, nor what a binding takes.
+//! Handles the certificate operations: attaching domains and listing the attached domains.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -13,12 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
 use super::body::Entry;
-use super::caller::Asked;
+use super::caller::RequestHead;
 use super::token::no_permission;
 use super::world::{Certificate, Domain, Fault};
 use super::{Shared, body};
 
-/// Project and certificate, as the path gives them.
+/// The path parameters: project and certificate.
 pub(super) struct CertificatePath {
     project: String,
     certificate: String,
@@ -27,8 +26,8 @@ pub(super) struct CertificatePath {
 impl<S: Send + Sync> FromRequestParts<S> for CertificatePath {
     type Rejection = Refusal;
 
-    /// The router lets an empty segment through and one that does not decode to UTF-8. Neither
-    /// can be an id, so the path is not one of ours.
+    /// The router accepts empty segments and segments that are not UTF-8 when decoded. Neither can
+    /// be an id, so the path counts as unknown.
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
         match path {
@@ -44,16 +43,16 @@ impl<S: Send + Sync> FromRequestParts<S> for CertificatePath {
 pub(super) async fn attach_domains(
     State(cloud): State<Shared>,
     CertificatePath { project, certificate }: CertificatePath,
-    asked: Asked,
+    request: RequestHead,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    // The front gateway measures the body; that it does so before it looks at the token is ours.
+    // The front gateway checks the size of the body; that this happens before authentication is our choice.
     let body = body?;
-    let grant = cloud.grant(&asked, &body, &project)?;
+    let grant = cloud.grant(&request, &body, &project)?;
     if !grant.may_attach {
         return Err(no_permission());
     }
-    let entries = body::read(&asked.headers, &body)?;
+    let entries = body::decode(&request.headers, &body)?;
     let certificate = cloud
         .world
         .certificate(&project, &certificate)
@@ -65,15 +64,15 @@ pub(super) async fn attach_domains(
             if fault.processed
                 && let Err(refusal) = attach().await
             {
-                tracing::debug!(error_code = refusal.code(), "fault hides a refusal");
+                tracing::debug!(error_code = refusal.code(), "refusal replaced by the configured fault");
             }
             Ok(fault_answer(fault))
         }
     }
 }
 
-/// Attaches, which takes its time also when the client has left. That another change of the certificate is refused even
-/// if this one would be refused as well is our choice.
+/// Attaches the domains, and blocks other changes of the certificate for the configured time even if the client
+/// disconnects. Our choice: a concurrent change is refused before this one is validated.
 async fn attach(cloud: &Shared, certificate: &Certificate, entries: &[Entry]) -> Result<(), Refusal> {
     let change = cloud.changes.begin(&certificate.id)?;
     cloud.bindings().attach(&cloud.world, certificate, entries)?;
@@ -82,7 +81,7 @@ async fn attach(cloud: &Shared, certificate: &Certificate, entries: &[Entry]) ->
         tokio::time::sleep(time).await;
         drop(change);
     });
-    // It can't fail but by the end of the runtime.
+    // The task fails only when the runtime shuts down.
     let _ = made.await;
     Ok(())
 }
@@ -95,7 +94,7 @@ fn fault_answer(fault: &Fault) -> Response {
     answer
 }
 
-/// Which part of the list is asked for.
+/// The query parameters of a list: page and filter.
 #[derive(Deserialize)]
 pub(super) struct Page {
     #[serde(default)]
@@ -110,8 +109,8 @@ impl Page {
         usize::try_from(self.offset).unwrap_or(0)
     }
 
-    /// 20 unless more than nothing is asked for, and 500 at most: documented for the dedicated
-    /// gateway, taken for both families here.
+    /// By default 20, also for 0 and below; at most 500. Documented for the dedicated gateway,
+    /// applied to both products here.
     fn limit(&self) -> usize {
         match usize::try_from(self.limit) {
             Err(_) | Ok(0) => 20,
@@ -119,9 +118,9 @@ impl Page {
         }
     }
 
-    /// Whether the filter lets a domain through. Exact or fuzzy is not documented: here a part of
-    /// the name is enough, so that a caller who relies on an exact match finds out.
-    fn wants(&self, domain: &Domain) -> bool {
+    /// Whether the filter matches a domain. Exact or partial matching is not documented: here a
+    /// substring matches, so that a caller relying on exact matches notices.
+    fn matches(&self, domain: &Domain) -> bool {
         self.url_domain.as_ref().is_none_or(|part| domain.name.contains(part))
     }
 }
@@ -154,21 +153,21 @@ const RESOLVED: u8 = 3;
 
 /// `GET /v2/{project_id}/{family}/certificates/{certificate_id}/attached-domains`
 ///
-/// Any user of the project may list. A certificate that does not exist has nothing attached:
-/// the operation documents no 404. The order is that of the world; the documents name none.
+/// Any user of the project may list. The list of an unknown certificate is empty, because no 404 is
+/// documented. The order is the world's; the documents give none.
 pub(super) async fn list_attached_domains(
     State(cloud): State<Shared>,
     CertificatePath { project, certificate }: CertificatePath,
-    asked: Asked,
+    request: RequestHead,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    cloud.grant(&asked, b"", &project)?;
+    cloud.grant(&request, b"", &project)?;
     let Query(page) = page?;
 
     let mut rows = Vec::new();
     if let Some(certificate) = cloud.world.certificate(&project, &certificate) {
         let bindings = cloud.bindings();
-        for domain in cloud.world.domains(&project).filter(|domain| page.wants(domain)) {
+        for domain in cloud.world.domains(&project).filter(|domain| page.matches(domain)) {
             for instance in &domain.instances {
                 let Some(binding) = bindings.at(&domain.id, instance) else { continue };
                 if binding.certificate != certificate.id {

@@ -1,4 +1,4 @@
-//! Lets a certificate be changed by one request at a time: a second one, while the first is at work, is refused.
+//! Allows one change of a certificate at a time: concurrent changes are refused.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::answer::Refusal;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Changes(Arc<Mutex<HashSet<String>>>);
 
-/// A change at work, until it is dropped.
+/// A change in progress. Dropping it ends the change.
 #[derive(Debug)]
 pub(super) struct Change {
     changes: Changes,
@@ -23,8 +23,8 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// Another change of the certificate is at work. The documents have code, status and text; that the code means this
-    /// is the reading of a client that repeats on it.
+    /// Another change of the certificate is in progress. Code, status and text are documented; the meaning of the code
+    /// is inferred from a client that retries on it.
     pub(super) fn begin(&self, certificate: &str) -> Result<Change, Refusal> {
         if !self.lock().insert(certificate.to_owned()) {
             return Err(Refusal::service(
@@ -37,7 +37,7 @@ impl Changes {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
-        // A panic elsewhere leaves the set whole: every change of it is one call.
+        // A panic while the lock was held cannot leave the set half updated: each update is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

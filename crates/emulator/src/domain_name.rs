@@ -1,4 +1,4 @@
-//! Knows the two documented patterns of a domain name. It does not know which domains exist.
+//! Matches domain names against the two documented patterns.
 
 /// Whether the name matches the plain or the wildcard pattern:
 ///
@@ -7,8 +7,7 @@
 /// ^[*](\.[a-zA-Z0-9_]([a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_])?){1,6}\.[a-zA-Z]{2,64}\.?$
 /// ```
 ///
-/// They are documented for the creation of a domain, not for its attachment; that an attachment
-/// checks them too is our choice.
+/// They are documented for the creation of a domain; checking them for an attachment is our choice.
 pub(super) fn is_valid(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let Some((labels, top)) = name.rsplit_once('.') else {
@@ -22,8 +21,8 @@ pub(super) fn is_valid(name: &str) -> bool {
     labels_fit && (2..=64).contains(&top.len()) && top.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
-/// Up to 63 letters, digits, underscores and hyphens; a hyphen neither first nor last, and an
-/// underscore first only where the pattern says so.
+/// Up to 63 letters, digits, underscores and hyphens. A hyphen is neither first nor last; an
+/// underscore is first only in the wildcard pattern.
 fn is_label(label: &str, may_start_with_underscore: bool) -> bool {
     let (Some(first), Some(last)) = (label.bytes().next(), label.bytes().last()) else {
         return false;

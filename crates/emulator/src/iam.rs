@@ -1,9 +1,9 @@
-//! Answers IAM's calls for tokens, by the password method, and its look for projects. It does not
-//! know what a token opens, and it offers no other method here (MFA, agencies).
+//! Handles IAM's requests for tokens by password, and the project search. Other authentication
+//! methods (MFA, agencies) are not implemented.
 //!
-//! Where the documents are silent, the choice is ours: fields that are not documented are
-//! ignored; a user's and an account's name is its id too, because the world gives them no other;
-//! the catalogue is always empty, as if `nocatalog` had been given.
+//! Not documented, so the choices are ours: undocumented fields are ignored; the id of a user or an
+//! account is its name, because the world has no other; the catalogue is always empty, as with
+//! `nocatalog`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,27 +21,27 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::answer::Refusal;
 use super::body::is_json;
-use super::caller::Asked;
+use super::caller::RequestHead;
 use super::lock::Lock;
 use super::token::Grant;
 use super::world::{Project, User, World};
 
-/// Wrong passwords lock the account, after a number of them that its administrator sets: how many
-/// in a row, and for how long, is ours.
+/// Wrong passwords in a row that lock the account, and the duration of the lock. The administrator
+/// of a real account sets both; these values are ours.
 const MOST_WRONG: u32 = 5;
 const LOCKED_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// Which accounts are locked, by the name of the user: the world gives each user one.
+/// The lockout state of each user, by name.
 #[derive(Default)]
 pub(super) struct Logins(Mutex<HashMap<String, Lock>>);
 
 impl Logins {
-    /// The user whose name, password and account these are.
+    /// Authenticates a user by name, password and account.
     fn user<'a>(&self, world: &'a World, login: &Login<'_>, now: SystemTime) -> Result<&'a User, Refusal> {
         let wrong = || Refusal::keystone(StatusCode::UNAUTHORIZED, "The username or password is wrong.");
-        // Nobody is locked who does not exist, which keeps the memory bounded.
+        // Unknown users have no lockout state, which bounds the memory.
         let user = world.user(login.name).filter(|user| user.account == login.account).ok_or_else(wrong)?;
-        // A panic elsewhere leaves the map whole: every change of it is one step.
+        // A panic while the lock was held cannot leave the map half updated: each update is one step.
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = locks.entry(user.name.clone()).or_default();
         if lock.is_shut(now) {
@@ -63,10 +63,10 @@ pub(super) async fn issue_token(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Refusal> {
-    let asked = read(&headers, &body?)?;
+    let request = decode_body(&headers, &body?)?;
     let now = (cloud.clock)();
-    let user = cloud.logins.user(&cloud.world, &Login::of(&asked)?, now)?;
-    let project = scope(&cloud.world, user, &asked)?;
+    let user = cloud.logins.user(&cloud.world, &Login::of(&request)?, now)?;
+    let project = scope(&cloud.world, user, &request)?;
 
     let expires_at = now + cloud.life;
     let grant = Grant {
@@ -80,22 +80,22 @@ pub(super) async fn issue_token(
     Ok((StatusCode::CREATED, AppendHeaders([("x-subject-token", value)]), Json(body)))
 }
 
-/// Which projects are looked for.
+/// The query parameters of the project search.
 #[derive(Deserialize)]
 pub(super) struct ProjectQuery {
     name: Option<String>,
 }
 
-/// `GET /v3/projects`: those of the caller, who is known by a signature or by a token.
+/// `GET /v3/projects`: the projects of the caller, authenticated by signature or token.
 pub(super) async fn list_projects(
     State(cloud): State<Shared>,
-    asked: Asked,
+    request: RequestHead,
     query: Result<Query<ProjectQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Query(query) = query.map_err(|_| invalid("/name"))?;
-    let name = cloud.user_of_iam(&asked, b"")?;
-    let own = cloud.world.user(&name).map(|user| user.projects.as_slice()).unwrap_or_default();
-    let projects: Vec<Value> = own
+    let name = cloud.user_of_iam(&request, b"")?;
+    let ids = cloud.world.user(&name).map(|user| user.projects.as_slice()).unwrap_or_default();
+    let projects: Vec<Value> = ids
         .iter()
         .filter_map(|id| cloud.world.project(id))
         .filter(|project| query.name.as_ref().is_none_or(|name| *name == project.name))
@@ -104,15 +104,15 @@ pub(super) async fn list_projects(
     Ok(Json(json!({ "projects": projects })))
 }
 
-/// The body of a request to IAM.
-pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+/// Decodes the body of a request to IAM.
+pub(super) fn decode_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
     serde_json::from_slice(body)
         .ok()
         .filter(|_| is_json(headers))
         .ok_or_else(|| Refusal::service(StatusCode::BAD_REQUEST, "IAM.0011", "Request body is invalid."))
 }
 
-/// Who somebody says to be, and the proof.
+/// The user credentials of a token request.
 struct Login<'a> {
     name: &'a str,
     password: &'a str,
@@ -120,30 +120,29 @@ struct Login<'a> {
 }
 
 impl<'a> Login<'a> {
-    fn of(asked: &'a Value) -> Result<Self, Refusal> {
-        let methods = required(asked, "/auth/identity/methods")?;
+    fn of(request: &'a Value) -> Result<Self, Refusal> {
+        let methods = required(request, "/auth/identity/methods")?;
         if *methods != json!(["password"]) {
             return Err(invalid("/auth/identity/methods"));
         }
         Ok(Self {
-            name: required_text(asked, "/auth/identity/password/user/name")?,
-            password: required_text(asked, "/auth/identity/password/user/password")?,
-            account: required_text(asked, "/auth/identity/password/user/domain/name")?,
+            name: required_text(request, "/auth/identity/password/user/name")?,
+            password: required_text(request, "/auth/identity/password/user/password")?,
+            account: required_text(request, "/auth/identity/password/user/domain/name")?,
         })
     }
 }
 
-/// The project that the token is asked for, or none for a token of the account. A scope that
-/// names both is a project's, as documented; of id and name given together, the id counts, which
-/// is our choice.
-fn scope<'a>(world: &'a World, user: &User, asked: &Value) -> Result<Option<&'a Project>, Refusal> {
-    if asked.pointer("/auth/scope/project").is_some() {
-        let known = if asked.pointer("/auth/scope/project/id").is_some() {
-            world.project(required_text(asked, "/auth/scope/project/id")?)
+/// The project in the scope of the requested token; none for a token of the account. A project takes
+/// precedence over an account, as documented; an id takes precedence over a name, which is our choice.
+fn scope<'a>(world: &'a World, user: &User, request: &Value) -> Result<Option<&'a Project>, Refusal> {
+    if request.pointer("/auth/scope/project").is_some() {
+        let known = if request.pointer("/auth/scope/project/id").is_some() {
+            world.project(required_text(request, "/auth/scope/project/id")?)
         } else {
-            world.project_named(required_text(asked, "/auth/scope/project/name")?)
+            world.project_named(required_text(request, "/auth/scope/project/name")?)
         };
-        // Of this refusal and the next one only the codes are documented, not when they are given.
+        // For this refusal and the next one only the codes are documented, not their conditions.
         let project = known.ok_or_else(|| {
             Refusal::service(StatusCode::BAD_REQUEST, "IAM.1109", "The project of the scope does not exist.")
         })?;
@@ -152,11 +151,11 @@ fn scope<'a>(world: &'a World, user: &User, asked: &Value) -> Result<Option<&'a 
         }
         return Ok(Some(project));
     }
-    if asked.pointer("/auth/scope/domain").is_some() {
-        let account = if asked.pointer("/auth/scope/domain/id").is_some() {
-            required_text(asked, "/auth/scope/domain/id")?
+    if request.pointer("/auth/scope/domain").is_some() {
+        let account = if request.pointer("/auth/scope/domain/id").is_some() {
+            required_text(request, "/auth/scope/domain/id")?
         } else {
-            required_text(asked, "/auth/scope/domain/name")?
+            required_text(request, "/auth/scope/domain/name")?
         };
         if account != user.account {
             return Err(not_the_users("account"));
@@ -165,23 +164,23 @@ fn scope<'a>(world: &'a World, user: &User, asked: &Value) -> Result<Option<&'a 
     Ok(None)
 }
 
-fn required<'a>(asked: &'a Value, pointer: &str) -> Result<&'a Value, Refusal> {
-    asked.pointer(pointer).ok_or_else(|| invalid(pointer))
+fn required<'a>(request: &'a Value, pointer: &str) -> Result<&'a Value, Refusal> {
+    request.pointer(pointer).ok_or_else(|| invalid(pointer))
 }
 
-pub(super) fn required_text<'a>(asked: &'a Value, pointer: &str) -> Result<&'a str, Refusal> {
-    required(asked, pointer)?.as_str().ok_or_else(|| invalid(pointer))
+pub(super) fn required_text<'a>(request: &'a Value, pointer: &str) -> Result<&'a str, Refusal> {
+    required(request, pointer)?.as_str().ok_or_else(|| invalid(pointer))
 }
 
-/// The refusal of a field that is missing or is not what it must be. It names the field and never
-/// its value, which may be a password. The wording is ours.
+/// The refusal of a missing or invalid field. The text names the field but never its value, which
+/// may be a password. The text is ours.
 pub(super) fn invalid(pointer: &str) -> Refusal {
     let field = pointer.trim_start_matches('/').replace('/', ".");
     Refusal::service(StatusCode::BAD_REQUEST, "IAM.0007", format!("Request parameter {field} is missing or invalid."))
 }
 
-fn not_the_users(what: &str) -> Refusal {
-    Refusal::service(StatusCode::FORBIDDEN, "IAM.0002", format!("The {what} of the scope is not the user's."))
+fn not_the_users(scope: &str) -> Refusal {
+    Refusal::service(StatusCode::FORBIDDEN, "IAM.0002", format!("The {scope} of the scope is not the user's."))
 }
 
 fn describe(user: &User, project: Option<&Project>, issued_at: SystemTime, expires_at: SystemTime) -> Value {
@@ -189,8 +188,8 @@ fn describe(user: &User, project: Option<&Project>, issued_at: SystemTime, expir
     let roles = if user.may_attach { json!([{ "id": "0", "name": "te_admin" }]) } else { json!([]) };
     let mut token = json!({
         "catalog": [],
-        "expires_at": written(expires_at),
-        "issued_at": written(issued_at),
+        "expires_at": timestamp(expires_at),
+        "issued_at": timestamp(issued_at),
         "methods": ["password"],
         "roles": roles,
         "user": {
@@ -208,7 +207,7 @@ fn describe(user: &User, project: Option<&Project>, issued_at: SystemTime, expir
     json!({ "token": token })
 }
 
-/// The moment in IAM's form: UTC, six digits of fraction, `Z`.
-pub(super) fn written(moment: SystemTime) -> String {
-    humantime::format_rfc3339_micros(moment).to_string()
+/// A time in IAM's format: RFC 3339 in UTC with microseconds.
+pub(super) fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_micros(time).to_string()
 }

@@ -1,6 +1,5 @@
-//! Keeps the access keys that open this cloud: the world's own, and temporary ones with a security
-//! token and an end. It locks a pair whose signatures fail too often, and does not know what a key
-//! is used for.
+//! Stores the access keys, permanent and temporary, and verifies signatures made with them. A key
+//! pair is locked after too many failed signatures in a row.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,16 +8,16 @@ use std::time::{Duration, SystemTime};
 use axum::http::HeaderValue;
 use uuid::Uuid;
 
-use super::caller::Asked;
+use super::caller::RequestHead;
 use super::lock::Lock;
-use super::signature::{Claim, Fault};
+use super::signature::{Claim, SignatureError};
 use super::world::World;
 
-/// "More than five" signatures that fail in a row lock the pair for five minutes, as documented.
+/// "More than five" failed signatures in a row lock the pair for five minutes, as documented.
 const MOST_FAILURES: u32 = 5;
 const LOCKED_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// Every pair that the cloud knows, by access key.
+/// All key pairs, by access key.
 pub(super) struct Keys(Mutex<HashMap<String, Pair>>);
 
 struct Pair {
@@ -33,7 +32,7 @@ struct Temporary {
     end: SystemTime,
 }
 
-/// A temporary pair, as it is handed out.
+/// A new temporary key pair.
 pub(super) struct Issued {
     pub(super) access: String,
     pub(super) secret: String,
@@ -52,13 +51,13 @@ impl Keys {
         Self(Mutex::new(world.keys().map(|key| (key.access.clone(), pair(&key.secret, &key.user))).collect()))
     }
 
-    /// A temporary pair with a user's rights.
+    /// Issues a temporary pair with a user's permissions.
     pub(super) fn issue(&self, user: &str, now: SystemTime, life: Duration) -> Issued {
-        let fresh = || Uuid::now_v7().simple().to_string();
+        let random = || Uuid::now_v7().simple().to_string();
         let issued =
-            Issued { access: fresh().to_uppercase(), secret: fresh(), token: fresh() + &fresh(), end: now + life };
+            Issued { access: random().to_uppercase(), secret: random(), token: random() + &random(), end: now + life };
         let mut pairs = self.lock();
-        // One that ended long ago is refused as unknown, which keeps the memory bounded.
+        // Long expired pairs become unknown, which bounds the memory.
         pairs.retain(|_, pair| pair.temporary.as_ref().is_none_or(|temporary| temporary.end + LOCKED_FOR > now));
         let pair = Pair {
             secret: issued.secret.clone(),
@@ -70,23 +69,25 @@ impl Keys {
         issued
     }
 
-    /// Ends every temporary pair, as when the rights of their users change.
+    /// Revokes all temporary pairs, as a change of their users' permissions does.
     pub(super) fn revoke(&self) {
         self.lock().retain(|_, pair| pair.temporary.is_none());
     }
 
-    /// The user who signed the request, or why that is not known, in the words that the gateway has for it.
+    /// Verifies the signature of a request and returns the user of the key pair.
     ///
-    /// All of these words are documented as endings of one text. Which of them a malformed header gets, a security
-    /// token that is wrong or has ended, and one beside a key that has none: those are ours.
+    /// # Errors
+    ///
+    /// The front gateway's error text. Its endings are documented; assigning them to a malformed header, an invalid or
+    /// expired security token, and a token sent with a permanent key is our choice.
     pub(super) fn check(
         &self,
         authorization: &str,
-        asked: &Asked,
+        request: &RequestHead,
         body: &[u8],
         now: SystemTime,
     ) -> Result<String, String> {
-        let claim = Claim::read(authorization).ok_or_else(|| incorrect("verify aksk signature fail"))?;
+        let claim = Claim::parse(authorization).ok_or_else(|| incorrect("verify aksk signature fail"))?;
         let access = claim.access;
         let mut pairs = self.lock();
         let pair = pairs
@@ -95,23 +96,23 @@ impl Keys {
         if pair.lock.is_shut(now) {
             return Err(incorrect("AK access failed to reach the limit,forbidden"));
         }
-        let given = asked.headers.get("x-security-token").map(HeaderValue::as_bytes);
-        let is_its_own = match &pair.temporary {
+        let given = request.headers.get("x-security-token").map(HeaderValue::as_bytes);
+        let token_matches = match &pair.temporary {
             Some(Temporary { token, end }) => {
                 given == Some(token.as_bytes()) && claim.covers("x-security-token") && *end > now
             }
             None => given.is_none(),
         };
-        if !is_its_own {
+        if !token_matches {
             return Err(incorrect("decrypt token fail"));
         }
-        match claim.verify(&pair.secret, asked, body, now) {
+        match claim.verify(&pair.secret, request, body, now) {
             Ok(()) => {
                 pair.lock.open();
                 Ok(pair.user.clone())
             }
-            Err(Fault::Stale) => Err(incorrect("calc ak sk signature fail:signature expired")),
-            Err(Fault::Wrong | Fault::Malformed) => {
+            Err(SignatureError::Expired) => Err(incorrect("calc ak sk signature fail:signature expired")),
+            Err(SignatureError::Mismatch | SignatureError::Malformed) => {
                 pair.lock.count_failure(now, MOST_FAILURES, LOCKED_FOR);
                 Err(incorrect("verify aksk signature fail"))
             }
@@ -119,7 +120,7 @@ impl Keys {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Pair>> {
-        // A panic elsewhere leaves the map whole: every change of it is one step.
+        // A panic while the lock was held cannot leave the map half updated: each update is one step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,29 +1,29 @@
-//! Plays the cloud: its certificate API, its front gateway and its token API, on one plaintext
-//! port. It does not know the gateway: it is a second reading of the cloud's documents and shares
-//! no code with the client, because shared code would agree with its own mistakes.
+//! Emulates the cloud: its certificate API, its front gateway, IAM, STS and the metadata service, on
+//! one plaintext port.
 //!
-//! What the documents say is done as they say it. What they leave open, something has to be done
-//! about all the same: the comment beside each such place says that the choice is ours. An
-//! emulator that agrees with the gateway proves only that they read the documents alike.
+//! The emulator is a second implementation of the cloud's documents and shares no code with the
+//! client, because shared code would share its mistakes. Documented behaviour is implemented as
+//! documented. Where the documents are silent, a comment marks the choice as ours: the emulator and
+//! the gateway agreeing there proves nothing about the real cloud.
 //!
 //! ```text
-//! lib               the port, the paths, the number and the log line of every request
+//! lib               port, routes, request id and log line of every request
 //!   certificates    attach domains, list attached domains
-//!     body          the body of an attachment, held to its form
-//!     binding       what is bound where
+//!     body          the request body of an attachment
+//!     binding       the bindings of certificates to domains on instances
 //!     change        one change of a certificate at a time
-//!   iam             tokens of IAM, and the look for a project
-//!   metadata        temporary keys for machines and containers
-//!   workload        temporary keys for whom the cloud trusts otherwise
-//!   outage          a part of all that, failing when it is told to
-//!   caller          who asks, and what they may do
-//!   token           which tokens there are, and what each allows
-//!   keys            which access keys there are
-//!     signature     whether a request was signed with a key
-//!   lock            what fails too often in a row
-//!   world           what exists; its consistency; its summary
-//!   domain_name     the documented patterns
-//!   answer          how each part of the cloud spells a refusal
+//!   iam             IAM tokens and the project search
+//!   metadata        temporary keys for virtual machines and containers
+//!   workload        temporary keys by OIDC token, federation or IAM token
+//!   outage          failures of one service on demand
+//!   caller          authentication and authorization of a request
+//!   token           issued tokens and their grants
+//!   keys            access keys, permanent and temporary
+//!     signature     verification of a request's signature
+//!   lock            lockout after failures in a row
+//!   world           the configured projects, users and resources; consistency; summary
+//!   domain_name     the documented patterns of domain names
+//!   answer          the error formats of the cloud's services
 //! ```
 
 use std::fmt;
@@ -77,15 +77,16 @@ mod world;
 /// The front gateway takes bodies up to "12 MB"; that the unit is binary is our reading.
 const MAX_BODY: usize = 12 * 1024 * 1024;
 
-/// How long a change of a certificate takes: long enough that two at once meet. The real cloud takes seconds.
+/// The duration of a change of a certificate: long enough for concurrent changes to collide. The real cloud takes
+/// seconds.
 const CHANGE_TIME: Duration = Duration::from_millis(5);
 
-/// The family of the API: ROMA Connect and the dedicated gateway differ in this segment alone.
+/// The path segment of each product: ROMA Connect and the dedicated gateway differ in nothing else.
 const FAMILIES: [&str; 2] = ["apic", "apigw"];
 
-/// An emulated cloud that listens on its port and waits to be [run](Emulator::run).
+/// An emulated cloud, bound to its port and not yet [running](Emulator::run).
 ///
-/// It speaks HTTP/1.1, and HTTP/2 to those who know it in advance.
+/// Serves HTTP/1.1, and HTTP/2 with prior knowledge.
 pub struct Emulator {
     listener: TcpListener,
     local_addr: SocketAddr,
@@ -94,7 +95,7 @@ pub struct Emulator {
 
 type Shared = Arc<Cloud>;
 
-/// What the handlers share.
+/// The state shared by all handlers.
 struct Cloud {
     world: World,
     tokens: Tokens,
@@ -102,21 +103,21 @@ struct Cloud {
     logins: Logins,
     metadata_tokens: MetadataTokens,
     outages: Outages,
-    /// How long what is issued lives.
+    /// The lifetime of issued tokens and temporary keys.
     life: Duration,
     bindings: Mutex<Bindings>,
     changes: Changes,
-    /// How long a change of a certificate takes.
+    /// The duration of a change of a certificate.
     change_time: Duration,
     clock: Clock,
 }
 
-/// The time of day, as an argument: tokens can end in a test that does not wait for it.
+/// The source of the time of day, injectable so that tests can expire tokens without waiting.
 type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
 impl Cloud {
     fn bindings(&self) -> MutexGuard<'_, Bindings> {
-        // A panic elsewhere leaves the bindings whole: they change in one step.
+        // A panic while the lock was held cannot leave the bindings half updated: each update is one step.
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,7 +127,7 @@ impl Emulator {
     ///
     /// # Errors
     ///
-    /// The address cannot be listened on: taken, not allowed, not of this host.
+    /// The address can't be bound: in use, not permitted, or not an address of this host.
     pub async fn bind(listen: SocketAddr, world: World) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let local_addr = listener.local_addr()?;
@@ -146,53 +147,53 @@ impl Emulator {
         Ok(Self { listener, local_addr, cloud })
     }
 
-    /// Has tokens and temporary keys live for so long, in place of the documented day.
+    /// Sets the lifetime of tokens and temporary keys; by default the documented 24 hours.
     #[must_use]
     pub fn with_life(mut self, life: Duration) -> Self {
         self.cloud.life = life;
         self
     }
 
-    /// Has a change of a certificate take so long. Another change of it is refused meanwhile.
+    /// Sets the duration of a change of a certificate. Concurrent changes of the same certificate are refused.
     #[must_use]
     pub fn with_change_time(mut self, time: Duration) -> Self {
         self.cloud.change_time = time;
         self
     }
 
-    /// Has the cloud take the time from here, in place of the machine's own clock.
+    /// Replaces the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.cloud.clock = Box::new(clock);
         self
     }
 
-    /// The address that it listens on, with the port it was given.
+    /// The bound address, with the actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
     /// Serves until `shutdown` resolves, then returns at once.
     ///
-    /// Idle connections are closed in passing. One that is in the middle of a request is left to
-    /// its own task, which ends with the request or with the runtime.
+    /// Idle connections are closed. A connection with a request in progress is left to its task,
+    /// which ends with the request or with the runtime.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (stop, stopped) = oneshot::channel::<()>();
-        // Answers are small and whole: holding them back to fill a packet only adds delay.
+        // Responses are small and written whole: Nagle's algorithm would only delay them.
         let listener = self.listener.tap_io(|stream| {
             if let Err(fault) = stream.set_nodelay(true) {
-                tracing::debug!(error = %fault, "connection keeps its delay");
+                tracing::debug!(error = %fault, "can't set TCP_NODELAY");
             }
         });
         let serving = axum::serve(listener, router(Arc::new(self.cloud))).with_graceful_shutdown(async {
-            // An error is the sender going away, which means the same.
+            // An error means that the sender was dropped, which stops the server too.
             let _ = stopped.await;
         });
         tokio::select! {
             _ = serving.into_future() => {}
             () = shutdown => {}
         }
-        // Tells the connections, of which nobody waits for the end.
+        // Signals the connections to close, without waiting for them.
         drop(stop);
     }
 }
@@ -204,7 +205,7 @@ impl fmt::Debug for Emulator {
 }
 
 fn router(cloud: Shared) -> Router {
-    let hold = |part| middleware::from_fn_with_state((Arc::clone(&cloud), part), outage::hold);
+    let outage = |part| middleware::from_fn_with_state((Arc::clone(&cloud), part), outage::apply);
     let mut api = Router::new();
     for family in FAMILIES {
         let certificate = format!("/v2/{{project_id}}/{family}/certificates/{{certificate_id}}");
@@ -217,44 +218,43 @@ fn router(cloud: Shared) -> Router {
         .route("/v3/projects", get(iam::list_projects))
         .route("/v3.0/OS-CREDENTIAL/securitytokens", post(workload::security_tokens))
         .route("/v3.0/OS-AUTH/id-token/tokens", post(workload::federate))
-        .layer(hold(Part::Iam))
+        .layer(outage(Part::Iam))
         .layer(middleware::map_response(trace_id));
     let sts = Router::new().route("/v5/agencies/assume-with-oidc", post(workload::assume_with_oidc));
     let metadata = Router::new()
         .route("/meta-data/latest/api/token", put(metadata::token))
         .route("/openstack/latest/securitykey", get(metadata::security_key));
     let container = Router::new().route("/emulator/container/credentials", post(metadata::container));
-    // Ours alone: no real cloud can be told to fail, nor when rights change.
+    // Test controls that the real cloud does not have.
     let control = Router::new()
         .route("/emulator/revoke", post(revoke))
         .route("/emulator/outages/{part}", put(outage::begin).delete(outage::end));
-    api.layer(hold(Part::Api))
+    api.layer(outage(Part::Api))
         .merge(iam)
-        .merge(sts.layer(hold(Part::Sts)))
-        .merge(metadata.layer(hold(Part::Metadata)))
-        .merge(container.layer(hold(Part::Container)))
+        .merge(sts.layer(outage(Part::Sts)))
+        .merge(metadata.layer(outage(Part::Metadata)))
+        .merge(container.layer(outage(Part::Container)))
         .merge(control)
         .fallback(async || Refusal::unknown_path())
         .method_not_allowed_fallback(async || Refusal::unknown_path())
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        // Outermost, so that no answer escapes without its number and its line in the log.
-        .layer(middleware::from_fn_with_state(Arc::clone(&cloud), account_for))
+        // Outermost, so that every response has a request id and a log line.
+        .layer(middleware::from_fn_with_state(Arc::clone(&cloud), finish_response))
         .with_state(cloud)
 }
 
-/// Ends all tokens and temporary keys that were issued, as when the rights of their users change.
+/// Revokes all issued tokens and temporary keys, as a change of their users' permissions does.
 async fn revoke(State(cloud): State<Shared>) -> StatusCode {
     cloud.tokens.revoke(&cloud.world);
     cloud.keys.revoke();
     StatusCode::NO_CONTENT
 }
 
-/// Numbers and dates the answer, writes the refusal that it may stand for, and logs the request.
+/// Adds request id and date, writes the body of a refusal, and logs the request.
 ///
-/// The number is the cloud's own even when the request brings one; what the real cloud does with
-/// that is not documented.
-async fn account_for(State(cloud): State<Shared>, request: Request, next: Next) -> Response {
-    let request_id = fresh_id();
+/// A request id sent by the caller is ignored; the real cloud's treatment of one is not documented.
+async fn finish_response(State(cloud): State<Shared>, request: Request, next: Next) -> Response {
+    let request_id = new_id();
     let method = request.method().clone();
     let uri = request.uri().clone();
 
@@ -277,14 +277,14 @@ async fn account_for(State(cloud): State<Shared>, request: Request, next: Next) 
     answer
 }
 
-/// IAM gives its answers a number of its own besides.
+/// Adds the trace id that IAM's responses have besides the request id.
 async fn trace_id(mut answer: Response) -> Response {
-    answer.headers_mut().insert("x-iam-trace-id", header_value(&fresh_id()));
+    answer.headers_mut().insert("x-iam-trace-id", header_value(&new_id()));
     answer
 }
 
-/// 32 hexadecimal digits, the form of every id that the documents show.
-fn fresh_id() -> String {
+/// 32 hexadecimal digits, the format of every id in the documents.
+fn new_id() -> String {
     Uuid::now_v7().simple().to_string()
 }
 

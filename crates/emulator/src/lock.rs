@@ -1,8 +1,8 @@
-//! Counts what fails in a row, and shuts for a while when it is too much. It does not know what fails.
+//! Locks out a credential for a while after too many failures in a row.
 
 use std::time::{Duration, SystemTime};
 
-/// Open until it has counted too much.
+/// The lockout state of one credential.
 #[derive(Debug, Default)]
 pub(super) struct Lock {
     failures: u32,
@@ -14,12 +14,12 @@ impl Lock {
         self.until.is_some_and(|end| end > now)
     }
 
-    /// The next row begins.
+    /// Resets the count after a success.
     pub(super) fn open(&mut self) {
         *self = Self::default();
     }
 
-    /// More than `most` in a row shut it for so long.
+    /// Counts a failure; more than `most` in a row lock for `shut_for`.
     pub(super) fn count_failure(&mut self, now: SystemTime, most: u32, shut_for: Duration) {
         self.failures += 1;
         if self.failures > most {

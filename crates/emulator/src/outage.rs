@@ -1,7 +1,5 @@
-//! Makes a part of the cloud slow, or has it refuse everything for a while, when somebody asks for it:
-//! how a client behaves then is what they want to see. It does not know what the part would answer.
-//!
-//! No real cloud has such a switch.
+//! Injects outages for tests: a service of the cloud answers late, or refuses all requests, until the
+//! outage is removed. The control endpoints are ours.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use super::Shared;
 use super::answer::Refusal;
 
-/// What can fail by itself.
+/// A service that can fail independently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Part {
@@ -30,27 +28,27 @@ pub(super) enum Part {
     Container,
 }
 
-/// How it fails.
+/// The failure of a service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Outage {
-    /// What everything is answered with; without it, the usual answer comes.
+    /// The status of every response; without it, requests are handled as usual.
     #[serde(default, deserialize_with = "status")]
     status: Option<StatusCode>,
-    /// In seconds, beside the status.
+    /// The `Retry-After` header in seconds, sent with `status`.
     retry_after: Option<u32>,
-    /// How long every answer takes.
+    /// The delay of every response.
     #[serde(default, deserialize_with = "time")]
     delay: Duration,
 }
 
-/// Which parts fail now.
+/// The current outages.
 #[derive(Default)]
 pub(super) struct Outages(Mutex<HashMap<Part, Outage>>);
 
 impl Outages {
     fn lock(&self) -> MutexGuard<'_, HashMap<Part, Outage>> {
-        // A panic elsewhere leaves the map whole: every change of it is one call.
+        // A panic while the lock was held cannot leave the map half updated: each update is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -63,7 +61,7 @@ pub(super) async fn begin(
 ) -> Result<StatusCode, Refusal> {
     let Path(part) = part.map_err(|_| Refusal::unknown_path())?;
     let outage = serde_json::from_slice(&body?)
-        .map_err(|fault| Refusal::keystone(StatusCode::BAD_REQUEST, format!("This is no outage: {fault}")))?;
+        .map_err(|fault| Refusal::keystone(StatusCode::BAD_REQUEST, format!("invalid outage: {fault}")))?;
     cloud.outages.lock().insert(part, outage);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -78,8 +76,8 @@ pub(super) async fn end(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Stands before every path of a part.
-pub(super) async fn hold(State((cloud, part)): State<(Shared, Part)>, request: Request, next: Next) -> Response {
+/// Middleware that applies the current outage of a service.
+pub(super) async fn apply(State((cloud, part)): State<(Shared, Part)>, request: Request, next: Next) -> Response {
     let outage = cloud.outages.lock().get(&part).cloned();
     let Some(Outage { status, retry_after, delay }) = outage else { return next.run(request).await };
     tokio::time::sleep(delay).await;
@@ -88,8 +86,8 @@ pub(super) async fn hold(State((cloud, part)): State<(Shared, Part)>, request: R
     (wait, refusal(part, status)).into_response()
 }
 
-/// What the part has for such a status. The codes are documented for these statuses, and the text of
-/// both throttlings; that it is these codes in an outage, and the other texts, are ours.
+/// The error of a service with this status. The codes are documented for these statuses, as are the
+/// texts of both throttling errors; the choice of the codes for an outage and the other texts are ours.
 fn refusal(part: Part, status: StatusCode) -> Refusal {
     match (part, status) {
         (Part::Api, StatusCode::TOO_MANY_REQUESTS) => Refusal::front(
@@ -109,8 +107,8 @@ fn refusal(part: Part, status: StatusCode) -> Refusal {
     }
 }
 
-fn status<'de, D: Deserializer<'de>>(written: D) -> Result<Option<StatusCode>, D::Error> {
-    match u16::deserialize(written)? {
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<StatusCode>, D::Error> {
+    match u16::deserialize(deserializer)? {
         429 => Ok(Some(StatusCode::TOO_MANY_REQUESTS)),
         500 => Ok(Some(StatusCode::INTERNAL_SERVER_ERROR)),
         503 => Ok(Some(StatusCode::SERVICE_UNAVAILABLE)),
@@ -118,7 +116,7 @@ fn status<'de, D: Deserializer<'de>>(written: D) -> Result<Option<StatusCode>, D
     }
 }
 
-fn time<'de, D: Deserializer<'de>>(written: D) -> Result<Duration, D::Error> {
-    humantime::parse_duration(&String::deserialize(written)?)
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    humantime::parse_duration(&String::deserialize(deserializer)?)
         .map_err(|_| D::Error::custom("delay is not a time such as \"250ms\" or \"5s\""))
 }

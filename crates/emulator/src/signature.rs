@@ -1,5 +1,4 @@
-//! Verifies requests that are signed with an access key: the algorithm SDK-HMAC-SHA256, read from
-//! its description a second time. It does not know whose the keys are.
+//! Verifies request signatures by SDK-HMAC-SHA256: a second implementation of the documented algorithm.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,16 +6,16 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac};
 use axum::http::Uri;
 
-use super::caller::Asked;
+use super::caller::RequestHead;
 
-/// The documented distance that a request's date may have from the gateway's clock.
+/// The documented maximum difference between a request's date and the gateway's clock.
 const DRIFT: Duration = Duration::from_secs(15 * 60);
 
-/// In place of the hash of a body that is not signed. The SDK says it of everything but JSON and BSON;
-/// that it may be said of those too is ours.
+/// Replaces the hash of an unsigned body. The SDK uses it for all content types but JSON and BSON;
+/// accepting it for those too is our choice.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
-/// What an `Authorization` header of this algorithm says.
+/// A parsed `Authorization` header.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claim<'a> {
     pub(super) access: &'a str,
@@ -24,26 +23,26 @@ pub(super) struct Claim<'a> {
     signature: &'a str,
 }
 
-/// Why a signature does not count.
+/// The reason for rejecting a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// The header or the date does not have its form, or what must be signed is not.
+pub(super) enum SignatureError {
+    /// The header or the date is malformed, or a required header is not signed.
     Malformed,
-    /// Another key or another request.
-    Wrong,
-    /// The date is too far from now.
-    Stale,
+    /// The signature is of another key or another request.
+    Mismatch,
+    /// The date differs too much from the clock.
+    Expired,
 }
 
 impl<'a> Claim<'a> {
     /// `SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…`
-    pub(super) fn read(authorization: &'a str) -> Option<Self> {
+    pub(super) fn parse(authorization: &'a str) -> Option<Self> {
         let mut parts = authorization.strip_prefix("SDK-HMAC-SHA256 ")?.split(',').map(str::trim_start);
         let access = parts.next()?.strip_prefix("Access=")?;
         let signed: Vec<&str> = parts.next()?.strip_prefix("SignedHeaders=")?.split(';').collect();
         let signature = parts.next()?.strip_prefix("Signature=")?;
-        // Only the date must be signed, says the guide; in lower case and in ascending order, says the algorithm.
-        // That a name may not come twice is ours.
+        // The guide requires only the date to be signed; the algorithm requires lower-case names in ascending order.
+        // Refusing a repeated name is our choice.
         let is_plain = |name: &&str| !name.bytes().any(|byte| byte.is_ascii_uppercase());
         let in_order = signed.is_sorted_by(|name, next| name < next) && signed.iter().all(is_plain);
         let is_whole = parts.next().is_none() && in_order && signed.contains(&"x-sdk-date");
@@ -58,25 +57,25 @@ impl<'a> Claim<'a> {
     pub(super) fn verify(
         &self,
         secret: &str,
-        Asked { method, uri, headers }: &Asked,
+        RequestHead { method, uri, headers }: &RequestHead,
         body: &[u8],
         now: SystemTime,
-    ) -> Result<(), Fault> {
-        let date = headers.get("x-sdk-date").and_then(|date| date.to_str().ok()).ok_or(Fault::Malformed)?;
-        let moment = moment(date).ok_or(Fault::Malformed)?;
+    ) -> Result<(), SignatureError> {
+        let date = headers.get("x-sdk-date").and_then(|date| date.to_str().ok()).ok_or(SignatureError::Malformed)?;
+        let moment = moment(date).ok_or(SignatureError::Malformed)?;
         let mut request = format!("{}\n{}\n{}\n", method.as_str().to_uppercase(), path(uri), query(uri)).into_bytes();
         for name in &self.signed {
             let mut values = headers.get_all(*name).iter();
-            // The host counts as it was sent: the SDK signs a default port that is written, the guide leaves it out,
-            // and both send what they sign.
+            // The host is verified as sent: the SDK signs an explicit default port, the guide omits it, and both send
+            // the host that they sign.
             let value = match (values.next(), values.next()) {
                 (Some(value), None) => value.as_bytes(),
-                // HTTP/2 has it in the URI.
+                // HTTP/2 sends it in `:authority`.
                 (None, None) if *name == "host" => {
-                    uri.authority().map(|host| host.as_str().as_bytes()).ok_or(Fault::Malformed)?
+                    uri.authority().map(|host| host.as_str().as_bytes()).ok_or(SignatureError::Malformed)?
                 }
-                // What a repeated header counts as is not described. Refused, none of its values passes unsigned.
-                _ => return Err(Fault::Malformed),
+                // The signature of a repeated header is not documented. Refusing it keeps unsigned values out.
+                _ => return Err(SignatureError::Malformed),
             };
             request.extend([name.as_bytes(), b":", value.trim_ascii(), b"\n"].concat());
         }
@@ -84,21 +83,21 @@ impl<'a> Claim<'a> {
         let hash = hexadecimal(digest::digest(&digest::SHA256, body).as_ref());
         match headers.get("x-sdk-content-sha256").filter(|_| !body.is_empty()) {
             Some(given) if given == UNSIGNED => request.extend(UNSIGNED.bytes()),
-            // The SDK signs whatever its caller calls the hash. That it must be the body's is ours.
-            Some(given) if *given != *hash => return Err(Fault::Wrong),
+            // The SDK signs any value that its caller gives. Requiring the hash of the body is our choice.
+            Some(given) if *given != *hash => return Err(SignatureError::Mismatch),
             _ => request.extend(hash.bytes()),
         }
         let hash = hexadecimal(digest::digest(&digest::SHA256, &request).as_ref());
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let ours = hmac::sign(&key, format!("SDK-HMAC-SHA256\n{date}\n{hash}").as_bytes());
         verify_slices_are_equal(hexadecimal(ours.as_ref()).as_bytes(), self.signature.as_bytes())
-            .map_err(|_| Fault::Wrong)?;
+            .map_err(|_| SignatureError::Mismatch)?;
         let distance = now.duration_since(moment).or_else(|_| moment.duration_since(now)).unwrap_or_default();
-        if distance > DRIFT { Err(Fault::Stale) } else { Ok(()) }
+        if distance > DRIFT { Err(SignatureError::Expired) } else { Ok(()) }
     }
 }
 
-/// Decodes the path, encodes what is between its slashes, and ends it in a slash.
+/// The canonical path: decoded, each segment encoded again, with a trailing slash.
 fn path(uri: &Uri) -> String {
     let mut written: String =
         decoded(uri.path()).iter().map(|byte| if *byte == b'/' { "/".into() } else { encoded(*byte) }).collect();
@@ -108,7 +107,7 @@ fn path(uri: &Uri) -> String {
     written
 }
 
-/// The parameters, decoded, in order, and encoded.
+/// The canonical query: parameters decoded, sorted and encoded again.
 fn query(uri: &Uri) -> String {
     let mut parameters: Vec<(Vec<u8>, Vec<u8>)> = uri
         .query()
@@ -133,7 +132,7 @@ fn encoded(byte: u8) -> String {
     }
 }
 
-/// A percent sign that two hexadecimal digits do not follow stands for itself.
+/// Percent-decodes. A percent sign without two hexadecimal digits stays as it is.
 fn decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut plain = Vec::new();

@@ -1,5 +1,5 @@
-//! The emulator over real sockets. What a document says is tested as documented; what is our
-//! choice is tested too, because the gateway's tests build on it.
+//! Tests of the emulator over real sockets. Documented behaviour and our own choices are both tested,
+//! because the gateway's tests rely on both.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ const SECOND: &str = "7d39549681c54d968ec2910da9da95cd";
 const OPERATOR: &str = "demo-operator-token";
 const AUDITOR: &str = "demo-auditor-token";
 
-/// A running emulator. It ends with the runtime of its test.
+/// A running emulator, stopped with the runtime of its test.
 struct Running {
     address: SocketAddr,
     client: Client,
@@ -54,7 +54,7 @@ async fn running_in(world: World) -> Running {
     running_as(world, |emulator| emulator).await
 }
 
-/// An emulator on which something is set besides.
+/// An emulator with further options.
 async fn running_as(world: World, set: impl FnOnce(Emulator) -> Emulator) -> Running {
     // The moment of the documented example of a token.
     let now = Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_millis(1_578_042_322_701)));
@@ -92,7 +92,7 @@ impl Running {
         send(self.request(Method::GET, &path).header("X-Auth-Token", OPERATOR)).await
     }
 
-    /// Every attached domain of a certificate: name, instance, whether clients are verified.
+    /// All attached domains of a certificate: name, instance, client verification.
     async fn attached(&self, certificate: &str) -> Vec<(String, String, bool)> {
         let rows = self.list(certificate, "").await.json()["bound_domains"].take();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -120,7 +120,7 @@ impl Received {
         self.headers[name].to_str().unwrap()
     }
 
-    /// The service's form: code, then text, and nothing else.
+    /// The service's format: code, then text, and no other member.
     #[track_caller]
     fn is_service(&self, status: u16, code: &str, text: &str) {
         assert_eq!(
@@ -130,7 +130,7 @@ impl Received {
         assert_eq!(self.header("content-type"), "application/json");
     }
 
-    /// The front gateway's form: text, then code, then the number of the request.
+    /// The front gateway's format: text, then code, then request id.
     #[track_caller]
     fn is_front(&self, status: u16, code: &str, text: &str) {
         let id = self.header("x-request-id");

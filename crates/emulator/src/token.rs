@@ -1,5 +1,4 @@
-//! Keeps the tokens that open this cloud and says what each one allows. It does not know how a
-//! token is asked for, nor what it is used for.
+//! Stores IAM tokens and their grants.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,27 +10,27 @@ use uuid::Uuid;
 use super::answer::Refusal;
 use super::world::World;
 
-/// How long an issued token lives, as documented.
+/// The documented lifetime of an issued token.
 pub(super) const VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An issued token is forgotten this long after its end: until then it is refused as expired,
-/// from then on as unknown. The limit is ours and keeps the memory of the emulator bounded.
+/// The time after its expiry for which a token is remembered: until then it is refused as expired,
+/// later as unknown. The limit is ours and bounds the memory of the emulator.
 const REMEMBERED: Duration = VALIDITY;
 
-/// What a token allows.
+/// The permissions of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Grant {
-    /// Whose it is.
+    /// The user's name.
     pub(super) user: String,
-    /// The project that it is scoped to; none for a token of the whole account.
+    /// The project in the token's scope; none for a token of the whole account.
     pub(super) project: Option<String>,
-    /// Whether its user may attach certificates.
+    /// Whether the user may attach certificates.
     pub(super) may_attach: bool,
-    /// Its end; none for a token of the world that lives for ever.
+    /// The expiry; none for a fixed token of the world that never expires.
     pub(super) expires_at: Option<SystemTime>,
 }
 
-/// Every token that the cloud knows, by value.
+/// All tokens, by value.
 pub(super) struct Tokens(Mutex<HashMap<String, Grant>>);
 
 impl Tokens {
@@ -40,9 +39,9 @@ impl Tokens {
         Self(Mutex::new(world.fixed_tokens().collect()))
     }
 
-    /// A new token with this grant. It leaves the older ones valid, as documented.
+    /// Issues a token with this grant. Older tokens stay valid, as documented.
     pub(super) fn issue(&self, grant: Grant, now: SystemTime) -> String {
-        // Real tokens have several kB: as long a value brings out a header limit set too low.
+        // Real tokens have several kB; a value of that size exposes a header limit set too low.
         let value: String = (0..64).map(|_| Uuid::now_v7().simple().to_string()).collect();
         let mut tokens = self.lock();
         tokens.retain(|_, grant| grant.expires_at.is_none_or(|end| end + REMEMBERED > now));
@@ -50,12 +49,12 @@ impl Tokens {
         value
     }
 
-    /// Ends every token but those of the world.
+    /// Revokes all tokens except the world's fixed ones.
     pub(super) fn revoke(&self, world: &World) {
         *self.lock() = world.fixed_tokens().collect();
     }
 
-    /// The grant of a token, whatever it is for.
+    /// The grant of a token, for any project.
     pub(super) fn grant(&self, value: &str, now: SystemTime) -> Result<Grant, Refusal> {
         let known = self.lock().get(value).cloned();
         known
@@ -63,10 +62,10 @@ impl Tokens {
             .ok_or_else(|| Refusal::keystone(StatusCode::UNAUTHORIZED, "The token is unknown or has ended."))
     }
 
-    /// The grant of the token that a request for something in `project` carries.
+    /// The grant of a request's token, checked for `project`.
     ///
-    /// Which plane of the real cloud makes each of these checks is not documented for these
-    /// operations; the codes are those that the table gives for each fault.
+    /// The division of these checks between front gateway and service is not documented for these
+    /// operations; the codes are the documented ones for each error.
     pub(super) fn check(&self, headers: &HeaderMap, project: &str, now: SystemTime) -> Result<Grant, Refusal> {
         let value = headers.get("x-auth-token").ok_or_else(|| {
             Refusal::front(
@@ -83,7 +82,7 @@ impl Tokens {
             return Err(Refusal::front(StatusCode::UNAUTHORIZED, "APIG.0307", "The token must be updated."));
         }
         match &grant.project {
-            Some(own) if own == project => Ok(grant),
+            Some(granted) if granted == project => Ok(grant),
             Some(_) => Err(no_permission()),
             None => {
                 Err(Refusal::service(StatusCode::UNAUTHORIZED, "APIG.1003", "Token contains no project information."))
@@ -92,13 +91,13 @@ impl Tokens {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Grant>> {
-        // A panic elsewhere leaves the map whole: every change of it is one call.
+        // A panic while the lock was held cannot leave the map half updated: each update is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The refusal of a caller whose token is good, but not for this. The table gives the code both
-/// 401 and 403; 403 is what it means.
+/// The refusal of an authenticated caller without permission. The code is documented with 401 and
+/// 403; 403 matches its meaning.
 pub(super) fn no_permission() -> Refusal {
     Refusal::service(StatusCode::FORBIDDEN, "APIG.1005", "No permissions to request this method")
 }

@@ -1,5 +1,5 @@
-//! Holds what exists in the emulated cloud: projects, users, instances, certificates, domains. It
-//! does not know what happens to them, nor that there is a network.
+//! The configured resources of the emulated cloud: projects, users, keys, instances, certificates,
+//! domains. They do not change while the emulator runs.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,10 +18,10 @@ mod summary;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Everything that exists in an emulated cloud when it starts.
+/// The configured resources of an emulated cloud.
 ///
-/// It is written in TOML; `world.toml`, beside this module, is the world of the documented
-/// example and explains every table. A `World` is consistent: whatever it refers to is in it.
+/// A world is written in TOML; `world.toml`, beside this module, is the world of the documented
+/// example and explains every table. A `World` is consistent: all its references resolve.
 ///
 /// ```
 /// use emulator::World;
@@ -39,7 +39,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug)]
 pub struct World(Tables);
 
-/// Why a text does not describe a world: every fault that was found in it.
+/// All errors found in the text of a world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorldError {
     faults: Vec<String>,
@@ -85,7 +85,7 @@ pub(super) struct Key {
     pub(super) user: String,
 }
 
-/// What gets temporary keys with a user's rights, and by what it proves itself.
+/// A workload that gets temporary keys with a user's permissions, and its proof of identity.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "lowercase")]
 pub(super) enum Workload {
@@ -146,7 +146,7 @@ pub(super) struct Certificate {
     pub(super) name: String,
     pub(super) project: String,
     pub(super) has_trusted_root_ca: bool,
-    /// The one instance that it is for; none for a global certificate.
+    /// The instance of an instance certificate; none for a global certificate.
     pub(super) instance: Option<String>,
 }
 
@@ -161,7 +161,7 @@ pub(super) struct Domain {
     pub(super) instances: Vec<String>,
 }
 
-/// What an attachment of one certificate is answered with, whatever it asks.
+/// The response to every attachment of one certificate.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fault {
@@ -171,7 +171,7 @@ pub(super) struct Fault {
     pub(super) body: String,
     #[serde(default, deserialize_with = "headers")]
     pub(super) headers: HeaderMap,
-    /// Whether the attachment is made all the same.
+    /// Whether the attachment is made nevertheless.
     #[serde(default)]
     pub(super) processed: bool,
 }
@@ -186,12 +186,12 @@ impl World {
         Self::from_toml(include_str!("world.toml")).expect("the documented world is consistent")
     }
 
-    /// The world that a TOML text describes.
+    /// Parses a world from TOML.
     ///
     /// # Errors
     ///
-    /// A text that is not TOML or does not have the form of a world; or every inconsistency of
-    /// what it describes: ids given twice, references to what is not there.
+    /// The text is not TOML or has unknown keys, or the world is inconsistent: repeated ids,
+    /// references to missing entries. All inconsistencies are reported.
     pub fn from_toml(text: &str) -> Result<Self, WorldError> {
         let tables: Tables = toml::from_str(text).map_err(|fault| WorldError { faults: vec![fault.to_string()] })?;
         let faults = consistency::faults(&tables);
@@ -218,7 +218,7 @@ impl World {
         self.0.workloads.iter()
     }
 
-    /// The tokens that need not be asked for, by value.
+    /// The tokens that are valid from the start, by value.
     pub(super) fn fixed_tokens(&self) -> impl Iterator<Item = (String, Grant)> {
         self.0.tokens.iter().map(|token| {
             let grant = Grant {
@@ -248,8 +248,8 @@ impl World {
         self.0.domains.iter().filter(move |domain| domain.project == project)
     }
 
-    /// The domain of this name, compared letter by letter: whether the real service folds case or
-    /// a final dot is not documented.
+    /// The domain of this name, compared exactly: normalization of case or a trailing dot is not
+    /// documented.
     pub(super) fn domain(&self, project: &str, name: &str) -> Option<&Domain> {
         self.domains(project).find(|domain| domain.name == name)
     }
@@ -267,24 +267,24 @@ fn yes() -> bool {
     true
 }
 
-fn http_date<'de, D: Deserializer<'de>>(written: D) -> Result<Option<SystemTime>, D::Error> {
-    let text = String::deserialize(written)?;
+fn http_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = String::deserialize(deserializer)?;
     httpdate::parse_http_date(&text)
         .map(Some)
         .map_err(|_| D::Error::custom("not an HTTP date such as \"Fri, 01 Jan 2100 00:00:00 GMT\""))
 }
 
 /// Statuses below 200 are not final answers, and none is documented above 599.
-fn status<'de, D: Deserializer<'de>>(written: D) -> Result<StatusCode, D::Error> {
-    let number = u16::deserialize(written)?;
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StatusCode, D::Error> {
+    let number = u16::deserialize(deserializer)?;
     StatusCode::from_u16(number)
         .ok()
         .filter(|_| (200..600).contains(&number))
         .ok_or_else(|| D::Error::custom("not a status from 200 to 599"))
 }
 
-fn headers<'de, D: Deserializer<'de>>(written: D) -> Result<HeaderMap, D::Error> {
-    BTreeMap::<String, String>::deserialize(written)?
+fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderMap, D::Error> {
+    BTreeMap::<String, String>::deserialize(deserializer)?
         .into_iter()
         .map(|(name, value)| {
             let parsed_name: HeaderName =
@@ -292,7 +292,7 @@ fn headers<'de, D: Deserializer<'de>>(written: D) -> Result<HeaderMap, D::Error>
             let parsed_value: HeaderValue =
                 value.parse().map_err(|_| D::Error::custom(format!("{name} has a value that no header can have")))?;
             if [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, REQUEST_ID].contains(&parsed_name) {
-                return Err(D::Error::custom(format!("{name} is the server's own to write")));
+                return Err(D::Error::custom(format!("{name} can't be configured: the server sets it")));
             }
             Ok((parsed_name, parsed_value))
         })

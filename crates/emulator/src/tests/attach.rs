@@ -50,7 +50,7 @@ async fn without_a_token_the_front_gateway_refuses() {
 }
 
 #[tokio::test]
-async fn an_unknown_token_and_a_garbled_one_are_refused_alike() {
+async fn unknown_and_malformed_tokens_are_refused_alike() {
     let cloud = running().await;
     let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach");
     for token in [&b"of-another-cloud"[..], b"\xff\xfe", b""] {
@@ -63,7 +63,7 @@ async fn an_unknown_token_and_a_garbled_one_are_refused_alike() {
 async fn an_expired_token_must_be_updated() {
     let cloud = running().await;
     let path = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach");
-    // By the clock of the test it ended 701 ms ago.
+    // It expired 701 ms ago by the test's clock.
     let answer = send(cloud.request(Method::POST, &path).header("X-Auth-Token", "demo-expired-token")).await;
     answer.is_front(401, "APIG.0307", "The token must be updated.");
 }
@@ -227,7 +227,7 @@ async fn a_domain_must_exist_and_be_served_where_it_is_asked_for() {
     for domains in [
         json!([{ "domain": "no.such.example.com" }]),
         json!([{ "domain": "api.example.com", "instance_ids": [FIRST, SECOND] }]),
-        // A single bad entry undoes the good one before it.
+        // An invalid entry keeps the valid one before it from taking effect.
         json!([{ "domain": "www.example.com" }, { "domain": "no.such.example.com" }]),
     ] {
         let answer = cloud.attach(CERTIFICATE, domains).await;
@@ -314,7 +314,7 @@ async fn of_a_domain_listed_twice_the_last_entry_counts() {
 
 const BUSY: (u16, &str, &str) = (500, "APIG.3500", "Failed to synchronize data to etcd.");
 
-/// A cloud with changes that outlast every test.
+/// A cloud with changes that take longer than any test.
 async fn slow() -> Running {
     running_as(World::documented(), |emulator| emulator.with_change_time(Duration::from_secs(3_600))).await
 }
@@ -350,7 +350,7 @@ async fn changes_of_different_certificates_do_not_meet_nor_do_those_that_follow_
         let (one, other) = tokio::join!(cloud.attach(CERTIFICATE, www()), cloud.attach(WITH_CA, shop));
         assert_eq!((one.status, other.status), (204, 204));
     }
-    // A refusal leaves nothing at work.
+    // A refused change is not in progress any more.
     for _ in 0..2 {
         let answer = cloud.attach(CERTIFICATE, json!([{ "domain": "not.there.example.com" }])).await;
         answer.is_service(404, "APIG.3020", "The URL domain does not exist.");

@@ -1,4 +1,4 @@
-//! The token API: what it issues, what that opens, and what it refuses.
+//! The token API: issued tokens, their validity, and refusals.
 
 use super::*;
 
@@ -144,7 +144,7 @@ async fn more_than_five_wrong_passwords_in_a_row_lock_the_account_for_a_quarter_
             assert_eq!(cloud.ask(&wrong).await.json()["error"]["code"], 401);
         }
         if round == 0 {
-            // A right one in between: the row begins again.
+            // A success in between resets the count.
             assert_eq!(cloud.ask(&right).await.status, 201);
         }
     }

@@ -4,8 +4,8 @@
 use axum::http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::caller::Asked;
-use crate::signature::{Claim, Fault};
+use crate::caller::RequestHead;
+use crate::signature::{Claim, SignatureError};
 
 fn vectors() -> Vec<Value> {
     let text = include_str!("../../../../tests/it/fixtures/signing-vectors.json");
@@ -16,7 +16,7 @@ fn vectors() -> Vec<Value> {
 
 /// A vector as it is on the wire.
 struct Sent {
-    asked: Asked,
+    head: RequestHead,
     body: Vec<u8>,
     secret: String,
     now: SystemTime,
@@ -31,13 +31,13 @@ impl Sent {
             let bytes: Vec<u8> = value.as_str().unwrap().chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
             (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(&bytes).unwrap())
         });
-        // A client that sends this path encodes it; the parser of URIs takes no raw space.
+        // A client encodes this path before sending it; the URI parser rejects a raw space.
         let url = text("url").replace(' ', "%20");
         let date = text("x_sdk_date");
         let [year, month, day, hour, minute, second] =
             [0..4, 4..6, 6..8, 9..11, 11..13, 13..15].map(|range| date[range].to_owned());
         Self {
-            asked: Asked {
+            head: RequestHead {
                 method: Method::from_bytes(text("method").as_bytes()).unwrap(),
                 uri: url.parse().unwrap(),
                 headers: headers.collect(),
@@ -48,9 +48,9 @@ impl Sent {
         }
     }
 
-    fn verify(&self) -> Result<(), Fault> {
-        let claim = Claim::read(self.asked.header("authorization").unwrap()).ok_or(Fault::Malformed)?;
-        claim.verify(&self.secret, &self.asked, &self.body, self.now)
+    fn verify(&self) -> Result<(), SignatureError> {
+        let claim = Claim::parse(self.head.header("authorization").unwrap()).ok_or(SignatureError::Malformed)?;
+        claim.verify(&self.secret, &self.head, &self.body, self.now)
     }
 }
 
@@ -66,33 +66,33 @@ fn what_the_vendors_sdk_signs_is_right_and_nothing_else_is() {
             change(&mut sent);
             sent.verify()
         };
-        assert_eq!(refused(&|sent| sent.secret.push('x')), Err(Fault::Wrong), "{name}");
-        assert_eq!(refused(&|sent| sent.asked.method = Method::PATCH), Err(Fault::Wrong), "{name}");
-        assert_eq!(refused(&|sent| sent.now += Duration::from_secs(901)), Err(Fault::Stale), "{name}");
-        assert_eq!(refused(&|sent| sent.now -= Duration::from_secs(901)), Err(Fault::Stale), "{name}");
+        assert_eq!(refused(&|sent| sent.secret.push('x')), Err(SignatureError::Mismatch), "{name}");
+        assert_eq!(refused(&|sent| sent.head.method = Method::PATCH), Err(SignatureError::Mismatch), "{name}");
+        assert_eq!(refused(&|sent| sent.now += Duration::from_secs(901)), Err(SignatureError::Expired), "{name}");
+        assert_eq!(refused(&|sent| sent.now -= Duration::from_secs(901)), Err(SignatureError::Expired), "{name}");
         assert_eq!(refused(&|sent| sent.now += Duration::from_secs(899)), Ok(()), "{name}");
         let path =
-            |sent: &mut Sent| sent.asked.uri = "https://roma.cn-north-4.myhuaweicloud.com/v2/other".parse().unwrap();
-        assert_eq!(refused(&path), Err(Fault::Wrong), "{name}");
-        let says_unsigned = Sent::of(vector).asked.header("x-sdk-content-sha256") == Some("UNSIGNED-PAYLOAD");
+            |sent: &mut Sent| sent.head.uri = "https://roma.cn-north-4.myhuaweicloud.com/v2/other".parse().unwrap();
+        assert_eq!(refused(&path), Err(SignatureError::Mismatch), "{name}");
+        let says_unsigned = Sent::of(vector).head.header("x-sdk-content-sha256") == Some("UNSIGNED-PAYLOAD");
         let other_body = refused(&|sent| sent.body.push(b' '));
-        assert_eq!(other_body, if says_unsigned { Ok(()) } else { Err(Fault::Wrong) }, "{name}");
+        assert_eq!(other_body, if says_unsigned { Ok(()) } else { Err(SignatureError::Mismatch) }, "{name}");
         let signed = vector["expected"]["signed_headers"].as_str().unwrap();
         for header in signed.split(';') {
-            let gone = |sent: &mut Sent| drop(sent.asked.headers.remove(header));
-            // The host is known from the URI too.
+            let gone = |sent: &mut Sent| drop(sent.head.headers.remove(header));
+            // Without the header the URI still has the host.
             assert!(header == "host" || refused(&gone).is_err(), "{name}: {header}");
             let other = |sent: &mut Sent| {
                 drop(
-                    sent.asked.headers.insert(header.parse::<HeaderName>().unwrap(), HeaderValue::from_static("other")),
+                    sent.head.headers.insert(header.parse::<HeaderName>().unwrap(), HeaderValue::from_static("other")),
                 );
             };
             assert!(refused(&other).is_err(), "{name}: {header}");
             let twice = |sent: &mut Sent| {
-                let value = sent.asked.headers[header].clone();
-                sent.asked.headers.append(header.parse::<HeaderName>().unwrap(), value);
+                let value = sent.head.headers[header].clone();
+                sent.head.headers.append(header.parse::<HeaderName>().unwrap(), value);
             };
-            assert_eq!(refused(&twice), Err(Fault::Malformed), "{name}: {header}");
+            assert_eq!(refused(&twice), Err(SignatureError::Malformed), "{name}: {header}");
         }
     }
 }
@@ -100,7 +100,7 @@ fn what_the_vendors_sdk_signs_is_right_and_nothing_else_is() {
 #[test]
 fn a_claim_has_one_form() {
     let good = "SDK-HMAC-SHA256 Access=A, SignedHeaders=host;x-sdk-date, Signature=0";
-    assert!(Claim::read(good).is_some());
+    assert!(Claim::parse(good).is_some());
     for (part, other) in [
         ("SDK-HMAC-SHA256", "SDK-HMAC-SM3"),
         ("SDK-HMAC-SHA256 Access", "Access"),
@@ -113,11 +113,11 @@ fn a_claim_has_one_form() {
         (", Signature=0", ""),
     ] {
         let claim = good.replacen(part, other, 1);
-        assert_eq!(Claim::read(&claim), None, "{claim}");
+        assert_eq!(Claim::parse(&claim), None, "{claim}");
     }
 }
 
-/// Signed as a caller of this emulator would, the client's own signer left out: a fixed vector has another host.
+/// Signs a request to this emulator without the client's signer. The fixed vectors are for other hosts.
 struct Signed<'a> {
     access: &'a str,
     secret: &'a str,
@@ -223,7 +223,7 @@ async fn more_than_five_wrong_signatures_in_a_row_lock_a_pair_for_five_minutes()
             wrong.is_front(401, "APIG.0301", &incorrect("verify aksk signature fail"));
         }
         if round == 0 {
-            // A right one in between: the row begins again.
+            // A success in between resets the count.
             assert_eq!(attach_signed(&running, ACCESS, SECRET, None).await.status, 204);
         }
     }

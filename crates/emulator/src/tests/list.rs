@@ -1,4 +1,4 @@
-//! Listing what is attached.
+//! Listing attached domains.
 
 use super::*;
 
@@ -46,7 +46,7 @@ async fn offset_and_limit_choose_a_page_and_total_counts_them_all() {
 }
 
 #[tokio::test]
-async fn a_page_out_of_bounds_is_brought_within_them() {
+async fn offset_and_limit_out_of_bounds_are_clamped() {
     let cloud = three_attached().await;
     for query in ["?offset=-1&limit=0", "?limit=-5", "?limit=1000"] {
         assert_eq!(cloud.list(CERTIFICATE, query).await.json()["size"], 3, "{query}");
@@ -77,7 +77,7 @@ async fn a_certificate_that_does_not_exist_has_an_empty_list() {
 }
 
 #[tokio::test]
-async fn whoever_may_not_attach_may_still_list() {
+async fn a_user_without_permission_to_attach_may_list() {
     let cloud = three_attached().await;
     let path = format!("/v2/{PROJECT}/apigw/certificates/{CERTIFICATE}/attached-domains");
     let answer = send(cloud.request(Method::GET, &path).header("X-Auth-Token", AUDITOR)).await;
@@ -85,7 +85,7 @@ async fn whoever_may_not_attach_may_still_list() {
 }
 
 #[tokio::test]
-async fn the_list_is_behind_the_same_tokens() {
+async fn the_list_requires_the_same_tokens_as_attaching() {
     let cloud = running().await;
     let get = |project: &str| {
         let path = format!("/v2/{project}/apic/certificates/{CERTIFICATE}/attached-domains");

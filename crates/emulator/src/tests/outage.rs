@@ -1,4 +1,4 @@
-//! Outages: what fails meanwhile, what does not, and how.
+//! Outages: each fails one service, in that service's format, and no other.
 
 use super::*;
 
@@ -7,7 +7,7 @@ impl Running {
         send(self.request(Method::PUT, &format!("/emulator/outages/{part}")).body(outage.to_string())).await
     }
 
-    /// A path of each part, and whether an answer came from there.
+    /// The status of a request to each service.
     async fn statuses(&self) -> Vec<(&str, u16)> {
         let api = format!("/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/attached-domains");
         let mut statuses = Vec::new();
@@ -25,7 +25,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn one_part_fails_until_it_is_mended() {
+async fn one_service_fails_until_its_outage_is_removed() {
     let cloud = running().await;
     let well = [("api", 401), ("iam", 401), ("sts", 400), ("metadata", 401), ("container", 401)];
     assert_eq!(cloud.statuses().await, well);

@@ -1,4 +1,4 @@
-//! The port itself: paths, protocols, limits, and the end.
+//! The server: paths, protocols, limits, shutdown.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// Only a broken test waits this long.
+/// A timeout that only a failing test reaches.
 const LONG: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_body_over_12_mb_is_too_large_before_anything_else_is_looked_at() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_number_of_the_clouds_own() {
+async fn every_response_has_a_request_id_of_the_cloud() {
     let cloud = running().await;
     let request = || cloud.request(Method::GET, "/").header("X-Request-Id", "the-callers");
     let (first, second) = (send(request()).await, send(request()).await);
@@ -71,8 +71,8 @@ async fn the_log_has_a_line_for_each_request_and_no_secret() {
         let log = Arc::clone(&log);
         tracing_subscriber::fmt().with_ansi(false).with_writer(move || Log(Arc::clone(&log))).finish()
     };
-    // A lone subscriber is asked about a log line on whatever thread meets the line first, which
-    // may be another test's, where it is not the default; of two, each is asked everywhere.
+    // With a single subscriber, tracing caches its interest from the first thread that reaches a
+    // callsite, possibly another test's thread without this subscriber. With two it asks each time.
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     // The runtime of a test has one thread, so this reaches the emulator's tasks and no other test.
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -116,7 +116,7 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_to_those_who_know() {
+async fn http2_is_served_with_prior_knowledge() {
     let cloud = running().await;
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
     let url = format!("http://{}/v2/{PROJECT}/apic/certificates/{CERTIFICATE}/domains/attach", cloud.address);

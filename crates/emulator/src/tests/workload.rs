@@ -1,4 +1,4 @@
-//! Temporary keys, and who gets them.
+//! Temporary keys for each kind of workload.
 
 use super::*;
 

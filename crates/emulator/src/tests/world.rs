@@ -1,4 +1,4 @@
-//! Worlds: what is not consistent, and how one is shown.
+//! Worlds: consistency checks and the summary.
 
 use super::super::domain_name::is_valid;
 use super::*;
@@ -65,7 +65,7 @@ fn every_inconsistency_is_named() {
         "token t is for project q, which user u does not have",
         "access key k is of user nobody, who does not exist",
         "a workload has the rights of user nobody, who does not exist",
-        "of more than one machine only the first is ever asked",
+        "only one workload of kind machine is allowed",
         "certificate c is for instance none, which its project does not have",
         "domain a.example.com is on instance j, which its project does not have",
         "domain b.example.com is on instance i, which its project does not have",
@@ -94,8 +94,8 @@ fn a_value_that_cannot_be_is_an_error_at_its_line() {
         (fault("status = 100"), "not a status from 200 to 599"),
         (fault("status = 500\nheaders = { \"a b\" = \"x\" }"), "\"a b\" is not a header name"),
         (fault("status = 500\nheaders = { a = \"\\n\" }"), "a has a value that no header can have"),
-        (fault("status = 500\nheaders = { Content-Length = \"9\" }"), "Content-Length is the server's own"),
-        (fault("status = 500\nheaders = { X-Request-Id = \"9\" }"), "X-Request-Id is the server's own"),
+        (fault("status = 500\nheaders = { Content-Length = \"9\" }"), "Content-Length can't be configured"),
+        (fault("status = 500\nheaders = { X-Request-Id = \"9\" }"), "X-Request-Id can't be configured"),
         (
             "[[tokens]]\nvalue = \"t\"\nuser = \"u\"\nproject = \"p\"\nexpires_at = \"soon\"".to_owned(),
             "not an HTTP date",

@@ -1,12 +1,11 @@
-//! Finds everything in a written world that contradicts itself. It changes nothing and does not
-//! know how the world was written.
+//! Checks a world for inconsistencies.
 
 use std::collections::HashSet;
 
 use super::{Tables, Workload};
 use crate::domain_name;
 
-/// Every fault of the tables, in words, in the order of the tables.
+/// A message for each inconsistency, in the order of the tables.
 pub(super) fn faults(tables: &Tables) -> Vec<String> {
     let mut faults = Vec::new();
     find_repeated(tables, &mut faults);
@@ -15,14 +14,14 @@ pub(super) fn faults(tables: &Tables) -> Vec<String> {
     faults
 }
 
-/// What must be given once, because something is found by it.
+/// Repeated values of fields that identify an entry.
 fn find_repeated(tables: &Tables, faults: &mut Vec<String>) {
-    let mut once = |what: &str, values: Vec<&str>| {
+    let mut once = |field: &str, values: Vec<&str>| {
         let mut seen = HashSet::new();
         let mut reported = HashSet::new();
         for value in values {
             if !seen.insert(value) && reported.insert(value) {
-                faults.push(format!("{what} {value} is given more than once"));
+                faults.push(format!("{field} {value} is given more than once"));
             }
         }
     };
@@ -46,15 +45,15 @@ fn find_repeated(tables: &Tables, faults: &mut Vec<String>) {
     }
 }
 
-/// What refers to something that is not there, or not in the same project.
+/// References to entries that do not exist, or not in the same project.
 fn find_dangling(tables: &Tables, faults: &mut Vec<String>) {
     let has_project = |id: &str| tables.projects.iter().any(|project| project.id == id);
     let has_instance = |id: &str, project: &str| {
         tables.instances.iter().any(|instance| instance.id == id && instance.project == project)
     };
-    let mut in_project = |what: &str, name: &str, project: &str| {
+    let mut in_project = |table: &str, name: &str, project: &str| {
         if !has_project(project) {
-            faults.push(format!("{what} {name} is in project {project}, which does not exist"));
+            faults.push(format!("{table} {name} is in project {project}, which does not exist"));
         }
     };
     for user in &tables.users {
@@ -114,7 +113,7 @@ fn find_dangling(tables: &Tables, faults: &mut Vec<String>) {
     }
 }
 
-/// What no request could ever reach.
+/// Entries that no request can use.
 fn find_unusable(tables: &Tables, faults: &mut Vec<String>) {
     for token in &tables.tokens {
         if token.value.is_empty() || !token.value.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -122,7 +121,7 @@ fn find_unusable(tables: &Tables, faults: &mut Vec<String>) {
         }
     }
     if tables.workloads.iter().filter(|workload| matches!(workload, Workload::Machine { .. })).count() > 1 {
-        faults.push("of more than one machine only the first is ever asked".to_owned());
+        faults.push("only one workload of kind machine is allowed".to_owned());
     }
     for domain in &tables.domains {
         if !domain_name::is_valid(&domain.name) {

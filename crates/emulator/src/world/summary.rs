@@ -1,5 +1,5 @@
-//! Shows a world to a person who wants to try it, passwords and tokens included: they open
-//! nothing but the emulator. It does not know where the summary is shown.
+//! Prints a summary of a world for interactive use. It includes passwords and tokens, which are valid
+//! for the emulator only.
 
 use std::fmt;
 
