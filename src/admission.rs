@@ -2,8 +2,8 @@
 //!
 //! Every call is charged for its task and its head when it starts, for the bytes of its body as they arrive and as they
 //! are unpacked, and for its message once it is complete. A [`Permit`] carries the charges and returns them on drop.
-//! [`Unfinished`] adds the rules for calls that still wait for their body; [`Caller`] holds the accounts of an identity.
-//! Nothing here waits or reads a socket.
+//! [`Unfinished`] adds the rules for calls that still wait for their body; [`Caller`] has the accounts of an identity.
+//! All operations return at once: no call queues for a permit.
 
 mod caller;
 mod permit;
@@ -24,7 +24,7 @@ use self::{
 };
 use crate::peer::Peer;
 
-/// The primitives that threads share, in one place: a model checker brings its own.
+/// The synchronization primitives, in one place so that a model checker can replace them.
 mod sync {
     pub(super) use std::sync::{Arc, PoisonError, Weak, atomic::Ordering};
 
@@ -35,19 +35,19 @@ mod sync {
 /// on 16 connections take 6.8 KiB each.
 pub(crate) const CALL_COST: usize = 8 * 1024;
 
-/// Calls that may have started for each that may run: a call that waits for its body costs little.
+/// The ratio of started to running calls: a call that waits for its body costs little.
 const STARTED_PER_RUNNING: usize = 16;
 
-/// Streams without an end (health's `Watch`, reflection) in the whole process.
+/// Streaming calls (health's `Watch`, reflection) in the whole process.
 const MAX_STREAMS: usize = 256;
 
-/// At least the memory of a stream: together they hold no more than a quarter of all memory.
+/// A lower bound of a stream's memory: all streams together may use a quarter of the memory.
 const STREAM_COST: usize = 32 * 1024;
 
-/// Of those, on one connection.
+/// Streaming calls on one connection.
 const MAX_STREAMS_PER_CONNECTION: usize = 8;
 
-/// Beyond the largest message, a connection may hold its head, the call itself, and the state of an inflater.
+/// The memory of a connection besides its largest message: the head, the call, and the state of an inflater.
 const CONNECTION_ALLOWANCE: usize = 256 * 1024;
 
 /// The limits of the whole process.
@@ -62,8 +62,8 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The limits, with one on messages that leaves room for the largest among the unfinished: a message that can never
-    /// fit has to be refused for good, since a repeat would not help.
+    /// Lowers the message limit so that the largest message fits the memory of unfinished requests. Otherwise it would be
+    /// refused as a temporary lack of memory, and retries could never succeed.
     pub(crate) fn new(concurrency: usize, memory: usize, message: usize) -> Self {
         Self { concurrency, memory, message: message.min((memory / 2).saturating_sub(2 * CALL_COST)) }
     }
@@ -73,7 +73,7 @@ impl Limits {
         self.memory / 2
     }
 
-    /// The part of it that one connection may hold.
+    /// The part of it for one connection.
     fn connection(self) -> usize {
         (self.unfinished() / 4).max(self.message.saturating_add(CONNECTION_ALLOWANCE))
     }
@@ -110,31 +110,31 @@ pub(crate) struct Connection {
     streams: Account,
 }
 
-/// Which limit turned a call away.
+/// The limit that rejected a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rejected {
     /// Too many calls in progress.
     AtCapacity(Bound),
-    /// No memory left for messages.
+    /// The memory for messages is exhausted.
     MemoryExhausted(Bound),
     /// Too many streams.
     TooManyStreams(Bound),
-    /// The request was unfinished and the one without progress for the longest time, and its memory was needed.
+    /// The memory was needed, and of all unfinished requests this one had been without progress for the longest time.
     Evicted,
 }
 
-/// A limit, and for which part of the callers it stands.
+/// A limit and its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bound {
     pub(crate) limit: usize,
     pub(crate) scope: Scope,
 }
 
-/// The part of the callers that a limit stands for.
+/// The scope of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     Process,
-    /// The share of one identity while others call too.
+    /// The share of one identity while other identities call too.
     Caller,
     Connection,
 }
@@ -168,7 +168,7 @@ impl Admission {
         self.memory.amount()
     }
 
-    /// Calls that have started and are not over. Streams are not among them.
+    /// The number of calls in progress, without streams.
     pub(crate) fn started(&self) -> usize {
         self.started.amount()
     }

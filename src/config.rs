@@ -308,7 +308,7 @@ fn gateway(
     let policy = policy(read, rules);
     // A gateway that signs for whoever reaches its port gives the cloud account away.
     if credentials.as_ref().is_some_and(Credentials::are_held)
-        && listen.as_ref().is_some_and(Address::is_for_strangers)
+        && listen.as_ref().is_some_and(Address::is_remote)
         && read.text("tls-client-ca").is_none()
         && rules.is_empty()
     {

@@ -1,5 +1,5 @@
-//! File watcher: loads files again when one of them has changed, and on SIGHUP. The caller's `reload` function reads the
-//! files and puts their content into use.
+//! File watcher: reloads files when one of them has changed, and on SIGHUP. The caller's `reload` function reads the files
+//! and applies their content.
 
 use std::{
     fs,
@@ -18,15 +18,15 @@ use tracing::{info, warn};
 
 use crate::telemetry::FileReloads;
 
-/// Interval between two looks at the files. Mounted secrets are swapped through symbolic links, which no single inotify
-/// watch covers, so the files are polled.
+/// The polling interval. Mounted secrets are swapped through symbolic links, which no single inotify watch covers, so the
+/// files are polled.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Interval between two warnings about the same files.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Looks that may find the files changing before they are loaded all the same: a file that is rewritten without a pause
-/// must not keep its first content for ever.
+/// Polls that may find the files changing before they are loaded nevertheless: a file that is rewritten continuously must
+/// not keep its first content in use for ever.
 const UNSTABLE_LOOKS: u32 = 4;
 
 /// Identifies one state of a file. Rewriting a file in place changes at least its ctime, which no program can set back;
@@ -41,7 +41,7 @@ struct Fingerprint {
     is_pipe: bool,
 }
 
-/// Fingerprints of all files of a watcher; `None` for a file that can't be looked at.
+/// The fingerprints of all files of a watcher; `None` for a file without metadata, as when it does not exist.
 type Look = Vec<Option<Fingerprint>>;
 
 /// Decides when files are loaded, and when a failure is reported.
@@ -51,7 +51,7 @@ struct Schedule {
     seen: Option<Look>,
     /// The look before the last successful load; `None` after a failure, so that each look tries again.
     loaded: Option<Look>,
-    /// Looks in a row that differed from the look before.
+    /// Looks in a row that differed from the previous one.
     unstable: u32,
     /// The look before the last load, if that failed.
     failed: Option<Look>,
@@ -81,7 +81,7 @@ async fn run(paths: Arc<[PathBuf]>, reloads: FileReloads, reload: Arc<dyn Fn() -
         let looked = Arc::clone(&paths);
         let look = move || looked.iter().map(|path| Fingerprint::of(path)).collect::<Look>();
         let Ok(look) = tokio::task::spawn_blocking(look).await else { continue };
-        // A pipe, as of a shell's process substitution, gives its content once; reading it again could block for ever.
+        // A pipe, as of a shell's process substitution, can be read once; reading it again could block for ever.
         let has_pipe = look.iter().flatten().any(|file| file.is_pipe);
         if has_pipe || !schedule.is_due(&look, is_forced) {
             continue;
@@ -137,7 +137,7 @@ struct Report {
 }
 
 impl Schedule {
-    /// Whether the files are to be loaded now. Files that are being written differ from one look to the next.
+    /// Whether to load the files now. Files that are being written differ from one look to the next.
     fn is_due(&mut self, look: &Look, is_forced: bool) -> bool {
         let is_stable = self.seen.as_ref() == Some(look);
         self.unstable = if is_stable { 0 } else { self.unstable + 1 };
@@ -150,13 +150,13 @@ impl Schedule {
         is_due
     }
 
-    /// Notes a successful load; returns whether the load before had failed.
+    /// Records a successful load; returns whether the previous load had failed.
     fn succeeded(&mut self, look: Look) -> bool {
         self.loaded = Some(look);
         self.failed.take().is_some()
     }
 
-    /// Notes a failed load. A failure counts when it begins, when the files have changed, and with each warning.
+    /// Records a failed load. A failure counts when it begins, when the files have changed, and with each warning.
     fn failed(&mut self, look: Look, now: Instant) -> Report {
         self.loaded = None;
         let is_warned = self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_EVERY);

@@ -1,8 +1,8 @@
 //! Model checking, for `just model`: runs a scenario in thousands of interleavings of its threads and tasks. The scenarios are
 //! beside the code that they check, in modules named `model`.
 //!
-//! A scenario holds the promises of one type. It runs over the type itself, where no interleaving may break a promise, and over
-//! broken copies of the type, where the checker has to find an interleaving that does: otherwise the scenario proves nothing.
+//! A scenario checks the invariants of one type. It runs with the type itself, where every interleaving has to keep them, and
+//! with broken copies of the type, where the checker has to find a violation: otherwise the scenario proves nothing.
 
 use std::{
     future::poll_fn,
@@ -22,22 +22,22 @@ use tokio::time::Instant;
 /// Interleavings of each scenario and each scheduler.
 const ITERATIONS: usize = 2_000;
 
-/// The same interleavings in each run. A failure prints its schedule, for `shuttle::replay`.
+/// A fixed seed, for the same interleavings in each run. A failure prints its schedule, for `shuttle::replay`.
 const SEED: u64 = 0x5eed;
 
 /// Preemptions at chosen places in one interleaving. Most races need one or two.
 const PCT_DEPTH: usize = 3;
 
-/// Runs a scenario in many interleavings; panics if one breaks a promise.
+/// Runs a scenario in many interleavings; panics if one violates an invariant.
 pub(crate) fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     run(&Arc::new(scenario), FailurePersistence::Print);
 }
 
-/// Runs a scenario over a broken copy.
+/// Runs a scenario with a broken copy.
 ///
 /// # Panics
 ///
-/// No interleaving breaks the promise, or another panic comes first.
+/// No interleaving violates the invariant, or another panic comes first.
 pub(crate) fn finds(promise: &str, scenario: impl Fn() + Send + Sync + 'static) {
     let scenario = Arc::new(scenario);
     let found = catch_unwind(AssertUnwindSafe(|| run(&scenario, FailurePersistence::None)));
@@ -58,12 +58,12 @@ fn run(scenario: &Arc<impl Fn() + Send + Sync + 'static>, failures: FailurePersi
     Runner::new(PctScheduler::new_from_seed(SEED, PCT_DEPTH, ITERATIONS), config).run(move || pct());
 }
 
-/// Polls a future once, as its first poll in a runtime would be.
+/// Polls a future once, as a runtime does first.
 pub(crate) fn poll_once<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Time that passes when a scenario says so. Clones share it.
+/// A clock that a scenario advances. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Time(Arc<Mutex<State>>);
 
@@ -78,13 +78,13 @@ impl Time {
         Self(Arc::new(Mutex::new(State { now: Instant::now(), sleepers: Vec::new() })))
     }
 
-    /// The time as it is between two steps of other threads: reading it is a step of its own.
+    /// The current time. Reading it is a separate step, between two steps of other threads.
     pub(crate) fn now(&self) -> Instant {
         shuttle::thread::yield_now();
         self.lock().now
     }
 
-    /// Lets time pass and wakes the sleepers that are due.
+    /// Advances the time and wakes the sleepers that are due.
     pub(crate) fn advance(&self, by: Duration) {
         let mut state = self.lock();
         state.now += by;
@@ -109,7 +109,7 @@ impl Time {
         .await;
     }
 
-    /// No step of another thread comes while it is held.
+    /// A lock that no other thread can contend: there is no switching point while it is held.
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

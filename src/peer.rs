@@ -1,5 +1,4 @@
-//! Who is at the other end of a connection: what a verified certificate or the kernel says, never what a peer says of
-//! itself.
+//! The identity of a peer, from a verified client certificate or from the kernel. Claims in requests are never used.
 
 use std::{fmt, net::SocketAddr};
 
@@ -13,19 +12,19 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
 }
 
-/// What is known of a peer.
+/// The identity of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Identity {
-    /// Nothing.
+    /// Unauthenticated.
     #[default]
     Nobody,
-    /// The user id of the process on the other end of a Unix socket.
+    /// The user id of the peer of a Unix socket.
     Uid(u32),
-    /// The names of a certificate that was verified.
+    /// The names in a verified certificate.
     Certificate(Names),
 }
 
-/// The names that count in a certificate. The common name does not: nobody constrains what stands there.
+/// The subject alternative names of a certificate. The common name is not used, because its content is not constrained.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Names {
     /// The SPIFFE id. A certificate with several URIs has none (SPIFFE X.509-SVID, section 2).
@@ -35,7 +34,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Reads the names of a certificate, DER. What can't be read has none.
+    /// Reads the names in a DER certificate. A malformed certificate has none.
     pub(crate) fn of(certificate: &[u8]) -> Self {
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Self::default() };
         let Ok(Some(names)) = certificate.subject_alternative_name() else { return Self::default() };
@@ -56,12 +55,13 @@ impl Names {
     }
 }
 
-/// Whether a name could stand in a log line without making another one.
+/// Whether a name can be printed in a log line without starting another one.
 fn is_printable(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// As policy writes it: the one name that says most. For logs, so a certificate can't make a line as long as it likes.
+/// Prints the most specific name, in the syntax of the policy. Names are cut, so that a certificate can't make log lines
+/// arbitrarily long.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! A value that never shows and is wiped when it goes: no `Display`, and a `Debug` without it.
+//! Secret values: `Debug` does not print them, `Display` is not implemented, and their memory is wiped on drop.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header::InvalidHeaderValue};
 use zeroize::{Zeroize, Zeroizing};
 
-/// A password, a secret key, a security token; or the bytes of a private key. Each copy is wiped by itself.
+/// A password, secret key, security token or private key. Each clone is wiped separately.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret<T: Zeroize = String>(Zeroizing<T>);
 
@@ -15,7 +15,7 @@ impl<T: Zeroize> Secret<T> {
         Self(Zeroizing::new(value.into()))
     }
 
-    /// The secret itself, for the one place that needs it.
+    /// The secret value.
     pub(crate) fn expose(&self) -> &T {
         &self.0
     }
@@ -27,16 +27,16 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
     }
 }
 
-/// Bytes that are wiped when the last of their copies goes; all copies share them.
+/// Bytes shared by all their clones and wiped when the last clone is dropped.
 pub(crate) fn bytes(bytes: Zeroizing<Vec<u8>>) -> Bytes {
     Bytes::from_owner(bytes)
 }
 
-/// A secret as a header's value: it never shows in a log, and is wiped when the last of its copies goes.
+/// A secret as a header value: marked sensitive, and wiped when its last clone is dropped.
 ///
 /// # Errors
 ///
-/// It has characters that no header can carry.
+/// The text has characters that are invalid in a header.
 pub(crate) fn header(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(bytes(Zeroizing::new(text.into())))?;
     value.set_sensitive(true);
@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells when it is wiped and when it is freed.
+    /// Records when it is wiped and when it is freed.
     #[derive(Clone)]
     struct Probe(Vec<u8>, Arc<Mutex<Vec<&'static str>>>);
 
@@ -57,7 +57,7 @@ mod tests {
         fn zeroize(&mut self) {
             let room = self.0.len();
             self.0.zeroize();
-            // Safe code can't look at memory that is freed; this is the last moment at which it is still ours.
+            // Safe code can't inspect freed memory; this is the last moment before that.
             assert!(self.0.is_empty() && self.0.capacity() >= room);
             self.1.lock().unwrap().push("wiped");
         }

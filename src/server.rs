@@ -1,5 +1,4 @@
-//! The gateway as a server: it puts the rooms together, listens, serves, and drains. The one place that assembles; it
-//! knows no request and no answer.
+//! The server: builds the components from the settings, binds the ports, runs the workers and drains them.
 
 mod admin;
 mod connection;
@@ -41,13 +40,13 @@ use crate::{
     upstream::{self, Upstream},
 };
 
-/// Connections that may be in their handshake at once, in the whole process. Each may hold a TLS record of 16 KiB.
-const MOST_GREETING: usize = 256;
+/// Concurrent handshakes in the whole process. Each may buffer a TLS record of 16 KiB.
+const MAX_HANDSHAKES: usize = 256;
 
-/// The time that a handshake has before it may be aborted for a newcomer: some round trips of a distant caller.
-const GREETING_GRACE: Duration = Duration::from_millis(50);
+/// The age before which a handshake is not evicted for a new connection: some round trips of a distant caller.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(50);
 
-/// Where and how to serve.
+/// The settings of the server and its components.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub(crate) upstream: upstream::Settings,
@@ -75,28 +74,28 @@ pub struct Settings {
     pub(crate) require_instance_ids: bool,
 }
 
-/// What every connection and every call shares.
+/// The state shared by all connections and calls.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     audit: Option<Audit>,
     /// Memory, permits and shares of all calls.
     admission: Arc<Admission>,
-    /// One for each connection that has completed its handshake, in the whole process.
+    /// A permit for each connection that has completed its handshake, in the whole process.
     connections: Semaphore,
-    /// Connections that have not.
-    greeting: Arc<Evictable>,
+    /// Connections in their handshake.
+    handshakes: Arc<Evictable>,
     max_message_size: usize,
     timeout: Duration,
-    /// Whether new work is wanted: what readiness says.
+    /// Cancelled when the gateway is ready to serve calls.
     ready: CancellationToken,
     draining: CancellationToken,
-    /// Time is up for calls in progress.
+    /// Cancelled when the drain timeout has passed: calls in progress are aborted.
     expired: CancellationToken,
 }
 
 impl Shared {
-    /// Calls that have started and are not over, without the streams of health and reflection.
+    /// Calls in progress, without the streams of health and reflection.
     fn calls_in_progress(&self) -> usize {
         self.admission.started()
     }
@@ -108,7 +107,7 @@ impl Shared {
             audit,
             admission: Arc::new(Admission::new(limits)),
             connections: Semaphore::new(settings.max_connections),
-            greeting: Arc::new(greeting(&metrics)),
+            handshakes: Arc::new(handshakes(&metrics)),
             max_message_size: limits.message,
             timeout: settings.timeout,
             ready: CancellationToken::new(),
@@ -119,15 +118,15 @@ impl Shared {
     }
 }
 
-/// The budget of connections that have not completed their handshake.
-fn greeting(metrics: &Metrics) -> Evictable {
+/// The bounded set of connections in their handshake. It leaves most file descriptors to other uses.
+fn handshakes(metrics: &Metrics) -> Evictable {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let descriptors = descriptors.and_then(|number| usize::try_from(number).ok()).unwrap_or(usize::MAX);
-    let limit = MOST_GREETING.min(descriptors / 4).max(1);
-    Evictable::new(limit, GREETING_GRACE, metrics.handshakes_aborted(Abort::Evicted))
+    let limit = MAX_HANDSHAKES.min(descriptors / 4).max(1);
+    Evictable::new(limit, HANDSHAKE_GRACE, metrics.handshakes_aborted(Abort::Evicted))
 }
 
-/// A gateway that listens and does not serve yet.
+/// A server with bound ports that is not running yet.
 #[derive(Debug)]
 pub struct Server {
     admin: Option<TcpListener>,
@@ -136,18 +135,18 @@ pub struct Server {
     health: HealthReporter,
     credentials: Arc<Credentials>,
     shared: Arc<Shared>,
-    /// Follows the certificates towards the cloud.
+    /// Reloads the TLS files of the upstream.
     _upstream_tls: Option<AbortOnDropHandle<()>>,
 }
 
-/// Why a server can't start.
+/// An error that keeps the server from starting.
 #[derive(Debug)]
 pub enum StartError {
     /// An address can't be listened on.
     Listen {
         /// The address.
         address: String,
-        /// Why not.
+        /// The cause.
         cause: io::Error,
     },
     /// The client for the upstream can't be set up.
@@ -169,11 +168,11 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Server {
-    /// Opens the ports. Nothing is served before [`run`](Self::run).
+    /// Binds the ports. No connection is accepted before [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// A port is taken, a socket can't be made, or the upstream's TLS set-up can't be used.
+    /// A port is in use, a socket can't be created, or the upstream's TLS configuration is invalid.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
         let sockets = Socket::open(&settings.listen, settings.listen_access, settings.workers)
@@ -205,7 +204,7 @@ impl Server {
         let worker = |socket| {
             let (policy, metrics) = (settings.policy.clone(), Arc::clone(&shared.metrics));
             let service = Certificates::new(cloud.with_pool(pool()?), policy, settings.require_instance_ids, metrics);
-            // Compression is no business of tonic's: it reads messages that are complete and unpacked.
+            // No compression in tonic: it reads messages that are complete and decompressed already.
             let service = CertificateServiceServer::new(service).max_decoding_message_size(settings.max_message_size);
             let inbound = Inbound::new(service, routes(&health), Arc::clone(&shared));
             Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
@@ -225,7 +224,8 @@ impl Server {
         self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
-    /// Serves until `shutdown` resolves, then drains: readiness goes, then new connections, then the calls in progress.
+    /// Serves until `shutdown` resolves, then drains: readiness fails first, then new connections are refused, then the
+    /// calls in progress end.
     ///
     /// # Errors
     ///
@@ -233,11 +233,11 @@ impl Server {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let admin_address = self.admin_address();
         let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.shared)));
-        // One worker is at home on the thread that is there already.
+        // The first worker runs on the current thread.
         let mut workers = std::mem::take(&mut self.workers).into_iter();
-        let own = workers.next().map(Worker::listen).transpose()?;
-        let others = workers.enumerate().map(|(at, worker)| worker.spawn(at + 1)).collect::<io::Result<Vec<_>>>()?;
-        // Alive, and not ready before it has what it needs to serve a call.
+        let local = workers.next().map(Worker::listen).transpose()?;
+        let threads = workers.enumerate().map(|(at, worker)| worker.spawn(at + 1)).collect::<io::Result<Vec<_>>>()?;
+        // Alive, but not ready before the credentials are.
         self.report(ServingStatus::NotServing).await;
         info!(address = %self.address, admin = admin_address.map(tracing::field::display), "serving");
 
@@ -256,11 +256,11 @@ impl Server {
             self.report(ServingStatus::NotServing).await;
         };
         let work = async {
-            if let Some(own) = own {
-                own.run().await;
+            if let Some(local) = local {
+                local.run().await;
             }
-            for other in others {
-                other.ended().await;
+            for thread in threads {
+                thread.ended().await;
             }
         };
         tokio::join!(stop, work);
@@ -268,7 +268,7 @@ impl Server {
         Ok(())
     }
 
-    /// Liveness has no part in a drain: restarting a gateway that drains would cut its calls off.
+    /// Sets the readiness of all services. Liveness stays up during a drain: a restart would abort the calls in progress.
     async fn report(&self, status: ServingStatus) {
         self.health.set_service_status("liveness", ServingStatus::Serving).await;
         for service in ["", SERVICE_NAME, "readiness"] {
@@ -280,12 +280,12 @@ impl Server {
 /// Health and reflection.
 fn routes(health: &HealthReporter) -> Routes {
     let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    // Each of the two reflection services must know the other, or clients would see different lists.
+    // Each reflection service lists the other one too, so that all clients see the same services.
     let reflection = |other| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that a client such as grpcurl can print the details of an error.
+            // Lets clients such as grpcurl print error details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(other)
     };

@@ -1,4 +1,4 @@
-//! Locks and counters that a model checker can take over: those of `std`, or of shuttle in the tests of the feature `model`.
+//! Locks and atomics: those of `std`, or of shuttle in tests with the feature `model`.
 
 #[cfg(not(all(test, feature = "model")))]
 pub(crate) use std::sync::{
@@ -12,8 +12,8 @@ pub(crate) use shuttle::sync::{
     atomic::{AtomicBool, AtomicUsize},
 };
 
-/// A place where a model checker may let other threads go first. It is for types whose own locks it can't take over, such as
-/// tokio's `watch`: between two accesses, never inside one.
+/// A point at which a model checker may switch threads. Types with locks that shuttle can't replace, such as tokio's `watch`,
+/// call it between two accesses, never inside one.
 #[cfg(not(all(test, feature = "model")))]
 #[inline]
 pub(crate) fn preemption_point() {}

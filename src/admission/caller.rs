@@ -1,4 +1,4 @@
-//! The identities of callers, the accounts of each, and whether several of them called within the last minute.
+//! The identities of callers and their accounts; tells whether several identities called in the last minute.
 
 use std::{
     collections::HashMap,
@@ -37,14 +37,14 @@ pub(super) struct Callers {
     hasher: RandomState,
 }
 
-/// How a peer is told apart from others.
+/// The attributes that identify a caller.
 #[derive(Debug, Hash)]
 enum Key<'a> {
     Uid(u32),
     Spiffe(&'a str),
     Dns(&'a [String]),
     Address(IpAddr),
-    /// The peer of a Unix socket, if the kernel does not name it.
+    /// The peer of a Unix socket without credentials from the kernel.
     Local,
 }
 
@@ -101,7 +101,7 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         let mut map = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        // A new connection may have opened accounts anew between the last drop and this lock.
+        // A new connection may have replaced the entry between the last drop and this lock.
         if map.get(&self.id).is_some_and(|caller| caller.strong_count() == 0) {
             map.remove(&self.id);
         }
@@ -113,7 +113,7 @@ impl Admission {
         self.callers.get(peer)
     }
 
-    /// Whether another identity called within the last minute. Notes the call, if it counts as one.
+    /// Whether another identity called in the last minute. Records the call if `counts`.
     pub(super) fn has_others(&self, caller: u64, now: Instant, counts: bool) -> bool {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let others = recent.others(caller, now);
@@ -124,7 +124,7 @@ impl Admission {
     }
 }
 
-/// The latest caller and the latest call of any other: all that is needed to tell whether others call too.
+/// The latest caller and the latest call of any other one, which suffices to detect other callers.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     latest: Option<(u64, Instant)>,

@@ -7,14 +7,14 @@ use super::{
     sync::{Arc, AtomicBool, AtomicUsize, Ordering},
 };
 
-/// The kinds of calls, which have different limits.
+/// The class of a call, which selects its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// A call of our service.
     Call,
-    /// A health check or an unknown method: short, small, and answered also when calls of our service are shed.
+    /// A health check or an unknown method: short, small, and served even while calls of our service are shed.
     Auxiliary,
-    /// A stream without an end.
+    /// A streaming call.
     Stream,
 }
 
@@ -25,9 +25,9 @@ pub(crate) struct Permit {
     class: Class,
     /// Another identity called within the last minute.
     is_shared: bool,
-    /// The charge that lasts as long as the call.
+    /// The charge for the duration of the call.
     fixed: usize,
-    /// All bytes charged here. While the request is unfinished, the registry holds them instead.
+    /// All bytes charged to this permit. While the request is unfinished, they are charged to the registry instead.
     pub(super) bytes: AtomicUsize,
     pub(super) is_started: AtomicBool,
     is_running: AtomicBool,
@@ -35,7 +35,7 @@ pub(crate) struct Permit {
 }
 
 impl Connection {
-    /// Starts a call with a head of so many bytes.
+    /// Starts a call with a head of `head` bytes.
     ///
     /// # Errors
     ///
@@ -108,12 +108,12 @@ impl Permit {
         self.connection.caller.id()
     }
 
-    /// Health has to be answered also when calls of our service are shed: for it the limits are a little higher.
+    /// The limit for this class: a little higher for health checks, which are served even while calls are shed.
     pub(super) fn with_reserve(&self, limit: usize) -> usize {
         if self.class == Class::Call { limit } else { limit.saturating_add(limit / 16).saturating_add(1) }
     }
 
-    /// The part of the memory that the caller may hold. Health is answered even if its caller holds a whole share.
+    /// The memory limit of the caller. Health checks are served even if their caller has used up its share.
     pub(super) fn memory_share(&self) -> usize {
         if self.is_shared && self.class == Class::Call {
             self.share_of(self.admission().limits.memory)
@@ -122,7 +122,7 @@ impl Permit {
         }
     }
 
-    /// Charges more bytes. Unfinished requests make room, the ones without progress for the longest time first.
+    /// Charges more bytes. Evicts unfinished requests if needed, longest without progress first.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Returns a part of the charges.
+    /// Returns part of the charges.
     pub(crate) fn release(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.refund(bytes);
@@ -161,17 +161,17 @@ impl Permit {
         self.hold(self.fixed.saturating_add(weight))
     }
 
-    /// Replaces all charges by this one.
+    /// Replaces all charges by a charge of `bytes`.
     ///
     /// # Errors
     ///
     /// [`Rejected::MemoryExhausted`]: the charge is as before, and the call has to end.
-    pub(crate) fn hold(&self, wanted: usize) -> Result<(), Rejected> {
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Rejected> {
         let charged = self.bytes.load(Ordering::Relaxed);
-        if wanted > charged {
-            return self.charge(wanted - charged);
+        if bytes > charged {
+            return self.charge(bytes - charged);
         }
-        self.release(charged - wanted);
+        self.release(charged - bytes);
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl Drop for Permit {
     }
 }
 
-/// Where a reader of a body charges memory: its permit, or the registry while the request is unfinished.
+/// An account for the memory of a body: the permit, or the registry while the request is unfinished.
 pub(crate) trait Ledger {
     /// Charges more bytes.
     ///

@@ -133,7 +133,7 @@ fn the_request_without_progress_for_the_longest_time_makes_room() {
     assert_eq!(unfinished[1].watch(Waker::noop()), Err(Rejected::Evicted));
     let evicted = unfinished.remove(1);
     assert_eq!(evicted.complete(), Err(Rejected::Evicted));
-    // A charge makes room, too, but never by evicting its own request.
+    // A charge evicts other requests too, but never its own.
     unfinished[1].charge(1).unwrap();
     assert_eq!(admission.unfinished_bytes(), (3, calls(3) + 1));
     assert_eq!(unfinished[1].charge(calls(4)), Err(Rejected::MemoryExhausted(process(calls(8)))));
@@ -287,8 +287,8 @@ fn threads_that_start_stall_and_leave_exceed_no_limit_and_leave_nothing() {
                         one.progress();
                     }
                     assert!(admission.memory.amount() <= calls(24) && admission.running.amount() <= 8);
-                    let (_, held) = admission.unfinished_bytes();
-                    assert!(held <= calls(12), "{held}");
+                    let (_, bytes) = admission.unfinished_bytes();
+                    assert!(bytes <= calls(12), "{bytes}");
                     while let Some(one) = unfinished.pop() {
                         if rng.bool() {
                             let _ = one.complete();

@@ -1,7 +1,7 @@
-//! Requests with an incomplete message: the limits on all of them together, and the order in which they make room.
+//! Requests with an incomplete message: limits their total memory, and evicts the ones without progress.
 //!
 //! Only a request that had to wait for its body is registered. Its charges belong to the registry until it is complete,
-//! so that an eviction takes them out of every account at once, before the evicted call itself runs again.
+//! so that an eviction removes them from every account at once, before the evicted call itself runs again.
 
 use std::{collections::BTreeMap, task::Waker};
 
@@ -23,7 +23,7 @@ struct Entry {
     connection: Arc<Connection>,
     bytes: usize,
     is_started: bool,
-    /// Runs the call again after its eviction.
+    /// Wakes the call after its eviction.
     waker: Option<Waker>,
 }
 
@@ -65,7 +65,7 @@ impl Unfinished<'_> {
     /// [`Rejected`]: nothing was charged, and the call has to end.
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Rejected> {
         if bytes == 0 {
-            // A peer may send byte by byte, and few bytes need new memory. `watch` tells of an eviction.
+            // A peer may send byte by byte, and few bytes need new memory. `watch` detects evictions.
             return Ok(());
         }
         let permit = self.permit;
@@ -109,11 +109,11 @@ impl Unfinished<'_> {
         }
     }
 
-    /// Has an eviction run the call again.
+    /// Registers a waker for the eviction of the request.
     ///
     /// # Errors
     ///
-    /// [`Rejected::Evicted`]: it has happened already.
+    /// [`Rejected::Evicted`]: it was evicted already.
     pub(crate) fn watch(&mut self, waker: &Waker) -> Result<(), Rejected> {
         let mut registry = self.permit.admission().registry();
         let entry = registry.entries.get_mut(&self.key).ok_or(Rejected::Evicted)?;
@@ -126,7 +126,7 @@ impl Unfinished<'_> {
         Ok(())
     }
 
-    /// Leaves the registry, now that the message is complete. The permit has the charges again.
+    /// Leaves the registry with a complete message, and moves the charges back to the permit.
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ impl Registry {
         key
     }
 
-    /// Takes an entry out of the registry's own accounts.
+    /// Removes an entry, with its charges in the accounts of unfinished requests.
     fn remove(&mut self, key: u64) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
         self.bytes -= entry.bytes;
@@ -176,7 +176,7 @@ impl Registry {
         key.and_then(|key| self.entries.get(&key)).map_or(0, |entry| entry.bytes)
     }
 
-    /// The request without progress for the longest time: of all or of one caller, but not the one that asks.
+    /// The request that has been without progress for the longest time, of all callers or of one, except `except`.
     fn oldest(&self, of: Option<&Arc<Caller>>, except: Option<u64>) -> Option<u64> {
         let is_of = |entry: &Entry| of.is_none_or(|caller| Arc::ptr_eq(caller, &entry.connection.caller));
         let mut entries = self.entries.iter();
@@ -189,13 +189,13 @@ impl Admission {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Evicts until an unfinished request may hold so many bytes more, unless no eviction could make it fit.
+    /// Evicts requests until an unfinished request may grow by `bytes`, unless evictions can't make it fit.
     fn make_room(
         &self,
         registry: &mut Registry,
         permit: &Permit,
         bytes: usize,
-        own: Option<u64>,
+        except: Option<u64>,
         evicted: &mut Wakers,
     ) -> Result<(), Rejected> {
         let connection = &permit.connection;
@@ -204,43 +204,43 @@ impl Admission {
             return Err(Rejected::MemoryExhausted(Bound { limit, scope: Scope::Connection }));
         }
         let limit = self.limits.unfinished();
-        if registry.bytes_of(own).saturating_add(bytes) > limit {
+        if registry.bytes_of(except).saturating_add(bytes) > limit {
             let limit = self.limits.memory;
             return Err(Rejected::MemoryExhausted(Bound { limit, scope: Scope::Process }));
         }
-        // Past its share a caller makes room for itself; only then the others do.
+        // A caller past its share evicts its own requests before those of others.
         let share = permit.share_of(limit);
         let caller = &connection.caller;
         while caller.unfinished.load(Ordering::Relaxed).saturating_add(bytes) > share
-            && let Some(key) = registry.oldest(Some(caller), own)
+            && let Some(key) = registry.oldest(Some(caller), except)
         {
             self.evict(registry, key, evicted);
         }
         while registry.bytes.saturating_add(bytes) > limit
-            && let Some(key) = registry.oldest(None, own)
+            && let Some(key) = registry.oldest(None, except)
         {
             self.evict(registry, key, evicted);
         }
         Ok(())
     }
 
-    /// Takes memory from the accounts of process and caller. Unfinished requests make room, unless all of them together
-    /// are not enough.
+    /// Takes memory from the accounts of process and caller. Evicts unfinished requests if needed, unless all of them
+    /// together are not enough.
     fn take_memory(
         &self,
         registry: &mut Registry,
         permit: &Permit,
         bytes: usize,
-        own: Option<u64>,
+        except: Option<u64>,
         evicted: &mut Wakers,
     ) -> Result<(), Rejected> {
         let caller = &permit.connection.caller;
-        let kept = registry.bytes_of(own);
+        let kept = registry.bytes_of(except);
         let share = permit.memory_share();
         while !caller.memory.take(bytes, share) {
             let evictable = caller.unfinished.load(Ordering::Relaxed) - kept;
             let fits = caller.memory.amount().saturating_sub(evictable).saturating_add(bytes) <= share;
-            let Some(key) = registry.oldest(Some(caller), own).filter(|_| fits) else {
+            let Some(key) = registry.oldest(Some(caller), except).filter(|_| fits) else {
                 return Err(Rejected::MemoryExhausted(Bound { limit: share, scope: Scope::Caller }));
             };
             self.evict(registry, key, evicted);
@@ -249,7 +249,7 @@ impl Admission {
         while !self.memory.take(bytes, limit) {
             let evictable = registry.bytes - kept;
             let fits = self.memory.amount().saturating_sub(evictable).saturating_add(bytes) <= limit;
-            let Some(key) = registry.oldest(None, own).filter(|_| fits) else {
+            let Some(key) = registry.oldest(None, except).filter(|_| fits) else {
                 caller.memory.give(bytes);
                 let limit = self.limits.memory;
                 return Err(Rejected::MemoryExhausted(Bound { limit, scope: Scope::Process }));
@@ -296,8 +296,8 @@ impl Admission {
     }
 }
 
-/// The wakers of evicted calls, used on drop. Declared before the lock is taken, it outlives the guard: a waker may run
-/// code that takes the lock itself.
+/// The wakers of evicted calls, woken on drop. Declare it before taking the lock, so that it outlives the guard: a waker
+/// may run code that takes the lock itself.
 #[derive(Debug, Default)]
 struct Wakers(Vec<Waker>);
 

@@ -1,5 +1,5 @@
-//! The admin port: `/livez`, `/readyz`, `/metrics` over HTTP/1.1, within bounds that no crowd of peers exhausts. It has no
-//! secrets and changes nothing.
+//! The admin port: `/livez`, `/readyz`, `/metrics` over HTTP/1.1, with bounds on connections, heads and time. All endpoints
+//! are read-only and expose no secret.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,10 +21,10 @@ use super::{
     eviction::{Evictable, Ticket},
 };
 
-/// Connections at once; the oldest is closed for one more.
+/// Concurrent connections; the oldest is closed for a new one.
 const MOST_CONNECTIONS: usize = 64;
 
-/// The time for the head of a request, the wait for it on an idle connection included.
+/// Timeout for the head of a request, which includes the idle time of the connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest head of a request.
@@ -51,16 +51,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     let (ticket, has_evicted) = connections.admit(Some(address.ip()));
-                    tasks.spawn(converse(stream, ticket, router.clone()));
+                    tasks.spawn(serve_connection(stream, ticket, router.clone()));
                     if has_evicted {
-                        // It has a descriptor until its task has run.
+                        // Lets the task of the evicted connection run, which closes the descriptor.
                         tokio::task::yield_now().await;
                     }
                 }
                 Err(fault) => {
                     debug!(error = %fault, "can't accept a connection on the admin port");
-                    // Liveness must not depend on callers that have not even greeted.
-                    shared.greeting.evict_oldest();
+                    // Connections in their handshake must not make liveness checks fail.
+                    shared.handshakes.evict_oldest();
                     connections.relieve().await;
                 }
             }
@@ -68,8 +68,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Bodies of requests are not read: no handler asks for one, and a connection that still brings one is closed.
-async fn converse(stream: TcpStream, ticket: Ticket, router: Router) {
+/// Serves one connection. Request bodies are not read; a connection that sends one is closed.
+async fn serve_connection(stream: TcpStream, ticket: Ticket, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -1,5 +1,5 @@
-//! A bounded set of connections that a newcomer may displace: the oldest is closed for it, and one address can't crowd out
-//! the others. It reads and writes nothing; each connection's own task closes it.
+//! A bounded set of connections: a new one evicts the oldest, and one address can't crowd out the others. Eviction notifies
+//! the task of the connection, which closes it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,18 +11,18 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::{sync::Notify, time::Instant};
 
-/// The pause after a failed accept when an evicted connection gives its descriptor back, and when none could be evicted.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// The delay after a failed accept when a connection was evicted for its descriptor, and when none could be.
+const ACCEPT_DELAYS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// The connections that may be evicted.
 #[derive(Debug)]
 pub(super) struct Evictable {
     entries: Mutex<Entries>,
-    /// One has left.
+    /// Notified when a connection leaves the set.
     freed: Notify,
-    /// As many as there may be.
+    /// The size of the set.
     limit: usize,
-    /// The age before which [`room`](Self::room) has newcomers wait.
+    /// The age before which [`room`](Self::room) does not let a new connection evict another.
     grace: Duration,
     evicted: Counter,
 }
@@ -55,8 +55,8 @@ impl Evictable {
         Self { entries: Mutex::default(), freed: Notify::new(), limit, grace, evicted }
     }
 
-    /// Waits until there is room, or the oldest connection has had its time. A crowd that arrives at once then waits in the
-    /// system's queue instead of evicting itself.
+    /// Waits until the set has room, or its oldest connection has reached the grace age. A burst of connections then waits
+    /// in the listen backlog instead of evicting one another.
     pub(super) async fn room(&self) {
         loop {
             let freed = self.freed.notified();
@@ -75,7 +75,7 @@ impl Evictable {
         }
     }
 
-    /// Takes a newcomer in. Says whether another connection was evicted for it.
+    /// Adds a connection; returns whether another one was evicted for it.
     pub(super) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> (Ticket, bool) {
         let network = address.map(network);
         let now = Instant::now();
@@ -91,7 +91,7 @@ impl Evictable {
         (Ticket { set: Arc::clone(self), number, eviction }, victim.is_some())
     }
 
-    /// Has the oldest connection closed, for its descriptor.
+    /// Evicts the oldest connection to free its descriptor; returns whether there was one.
     pub(super) fn evict_oldest(&self) -> bool {
         let mut entries = self.lock();
         let is_there = !entries.list.is_empty();
@@ -101,13 +101,13 @@ impl Evictable {
         is_there
     }
 
-    /// After an accept that failed, most likely since there are no descriptors: gets one back and waits a moment.
+    /// Evicts a connection and waits a moment after a failed accept, most likely for lack of descriptors.
     pub(super) async fn relieve(&self) {
-        let (freed, none) = PAUSES;
+        let (freed, none) = ACCEPT_DELAYS;
         tokio::time::sleep(if self.evict_oldest() { freed } else { none }).await;
     }
 
-    /// The place of the connection to evict for a newcomer, if one has to go.
+    /// The index of the connection to evict for a new one, if any.
     fn victim(&self, list: &VecDeque<Entry>, network: Option<IpAddr>, now: Instant) -> Option<usize> {
         let share = (self.limit / 4).max(1);
         let oldest_of = |network| list.iter().position(|entry| entry.network == network);
@@ -142,12 +142,12 @@ impl Evictable {
 }
 
 impl Ticket {
-    /// Resolves when the connection has to go.
+    /// Resolves when the connection is evicted.
     pub(super) async fn evicted(&self) {
         self.eviction.notified().await;
     }
 
-    /// Leaves the set for good; `false` if the connection has been evicted before.
+    /// Leaves the set; returns `false` if the connection was evicted before.
     pub(super) fn leave(self) -> bool {
         self.remove()
     }
@@ -170,7 +170,7 @@ impl Drop for Ticket {
     }
 }
 
-/// The part of an address that one peer can't choose: of IPv6 it has a whole network.
+/// The part of an address that a peer can't choose: the /64 network for IPv6.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),

@@ -19,7 +19,7 @@ use super::{
     Shared,
     metadata::{self, X_REQUEST_ID},
     record::{GRPC_STATUS_DETAILS, HEALTH_CHECK, Record},
-    request_body::{self, Incoming, RequestBody},
+    request_body::{self, BodySource, RequestBody},
     stream::{self, Failure, MAX_AHEAD, MAX_MESSAGE},
 };
 use crate::{
@@ -91,7 +91,7 @@ impl<S> Inbound<S> {
     }
 
     /// Answers one call. Dropping the future gives the call up.
-    pub(super) async fn answer<B: Incoming>(self: Arc<Self>, request: Request<B>) -> Response<Body>
+    pub(super) async fn answer<B: BodySource>(self: Arc<Self>, request: Request<B>) -> Response<Body>
     where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
     {
@@ -139,7 +139,7 @@ impl<S> Inbound<S> {
     }
 
     /// A call of our service: admitted, bounded in time, answered.
-    async fn perform<B: Incoming>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body>
+    async fn perform<B: BodySource>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body>
     where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
     {
@@ -182,7 +182,7 @@ impl<S> Inbound<S> {
     }
 
     /// A health check: small, bounded in time, and not shed when all permits are taken.
-    async fn check<B: Incoming>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body> {
+    async fn check<B: BodySource>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body> {
         let permit = match self.admit(Class::Auxiliary, &head, record.started) {
             Ok(permit) => permit,
             Err(status) => return status.into_http(),
@@ -209,7 +209,7 @@ impl<S> Inbound<S> {
     }
 
     /// A stream of health or reflection.
-    async fn stream<B: Incoming>(&self, mut head: Parts, body: B) -> Response<Body> {
+    async fn stream<B: BodySource>(&self, mut head: Parts, body: B) -> Response<Body> {
         let permit = match self.admit(Class::Stream, &head, Instant::now()) {
             Ok(permit) => permit,
             Err(status) => return status.into_http(),

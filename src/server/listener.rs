@@ -1,4 +1,4 @@
-//! Where the gateway listens: a TCP port or a Unix socket. It knows no HTTP.
+//! Binds the listening address, a TCP port or a Unix socket, and accepts connections from it.
 
 use std::{
     fmt, fs, io,
@@ -16,7 +16,7 @@ use tokio_util::either::Either;
 
 use crate::peer::{Identity, Peer};
 
-/// An address to listen on, or to reach a gateway at.
+/// An address to listen on or to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// `host:port`
@@ -26,11 +26,11 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads `host:port` or `unix:/path`.
+    /// Parses `host:port` or `unix:/path`.
     ///
     /// # Errors
     ///
-    /// It is neither.
+    /// The text has neither format.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const FORM: &str = "must be host:port or unix:/path";
         if let Some(path) = text.strip_prefix("unix:") {
@@ -45,15 +45,15 @@ impl Address {
 }
 
 impl Address {
-    /// Whether anyone but this host's own processes can reach it. A name is a stranger's unless it can't be: what it
-    /// resolves to may change.
-    pub(crate) fn is_for_strangers(&self) -> bool {
+    /// Whether other hosts can connect to it. Host names other than localhost count as remote, because their addresses
+    /// may change.
+    pub(crate) fn is_remote(&self) -> bool {
         let Self::Tcp(address) = self else { return false };
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         match host.parse::<IpAddr>() {
             Ok(ip) => !ip.to_canonical().is_loopback(),
-            // Always loopback, by RFC 6761.
+            // RFC 6761: always loopback.
             Err(_) => !host.eq_ignore_ascii_case("localhost"),
         }
     }
@@ -68,28 +68,28 @@ impl fmt::Display for Address {
     }
 }
 
-/// Who may connect to a Unix socket.
+/// The permissions of a Unix socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
     pub(crate) mode: u32,
-    /// `None`: whoever runs the gateway.
+    /// `None`: the user that runs the gateway.
     pub(crate) owner: Option<Owner>,
 }
 
-/// Whom a file belongs to.
+/// The owner of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
     user: u32,
-    /// `None`: it stays as it is.
+    /// `None`: unchanged.
     group: Option<u32>,
 }
 
 impl Owner {
-    /// Reads `UID` or `UID:GID`.
+    /// Parses `UID` or `UID:GID`.
     ///
     /// # Errors
     ///
-    /// It is neither. Names are not looked up: in a container they may be another's.
+    /// The text has neither format. Names are not accepted, because they may map to other ids inside a container.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         const FORM: &str = "must be numbers: UID or UID:GID";
         let number = |text: &str| text.parse().map_err(|_| FORM);
@@ -103,41 +103,41 @@ impl Owner {
 /// A connection from a peer.
 pub(super) type Stream = Either<TcpStream, UnixStream>;
 
-/// The queue of connections that wait to be accepted.
+/// The length of the queue of connections to accept.
 const BACKLOG: u32 = 1024;
 
-/// An open port or socket, which no runtime knows yet.
+/// A bound port or socket that is not registered with a runtime yet.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(net::TcpListener, SocketAddr),
     Unix(unix::net::UnixListener, Arc<SocketFile>),
 }
 
-/// An open port or socket whose connections the current runtime accepts.
+/// A port or socket registered with the current runtime.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix { listener: UnixListener, _file: Arc<SocketFile> },
 }
 
-/// A socket's file, which goes when its listener goes.
+/// The file of a Unix socket, removed when its last listener is dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile(PathBuf);
 
 impl Socket {
-    /// Opens the address for so many runtimes, a socket each. The system deals a port's connections out to them.
+    /// Binds the address once for each of `number` runtimes. The kernel distributes the connections of a port over them.
     pub(super) async fn open(address: &Address, access: Access, number: usize) -> io::Result<Vec<Self>> {
         match address {
             Address::Tcp(address) => {
-                // Without sharing the port: a port that is in use must not be shared with whoever uses it.
+                // The first bind does not share the port, so that it fails if another process uses the port.
                 let first = TcpListener::bind(address).await?;
                 let address = first.local_addr()?;
                 drop(first);
                 (0..number).map(|_| Ok(Self::Tcp(port(address, number > 1)?, address))).collect()
             }
             Address::Unix(path) => {
-                // A killed gateway leaves its socket behind. One that somebody answers on is in use, and a file that is
-                // no socket is not ours to remove.
+                // A killed gateway leaves its socket behind. A socket that accepts connections is in use, and other
+                // files are never removed.
                 if fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
                     if UnixStream::connect(path).await.is_ok() {
                         return Err(io::ErrorKind::AddrInUse.into());
@@ -159,7 +159,7 @@ impl Socket {
         }
     }
 
-    /// Has the current runtime accept its connections.
+    /// Registers it with the current runtime.
     pub(super) fn listen(self) -> io::Result<Listener> {
         Ok(match self {
             Self::Tcp(listener, _) => Listener::Tcp(TcpListener::from_std(listener)?),
@@ -170,7 +170,7 @@ impl Socket {
 
 fn port(address: SocketAddr, is_shared: bool) -> io::Result<net::TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As the standard library has it, so that a restart need not wait for old connections to be forgotten.
+    // As in the standard library: a restart need not wait for connections in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(is_shared)?;
     socket.bind(address)?;
@@ -178,12 +178,12 @@ fn port(address: SocketAddr, is_shared: bool) -> io::Result<net::TcpListener> {
 }
 
 impl Listener {
-    /// The next connection, and whom the kernel says it is from.
+    /// Accepts the next connection, with its peer as the kernel reports it.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Answers are small: waiting to fill a packet would only delay them.
+                // Responses are small: Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
                 Ok((Either::Left(stream), Peer { identity: Identity::Nobody, address: Some(address) }))
             }
@@ -196,11 +196,11 @@ impl Listener {
     }
 }
 
-/// Binds a socket that nobody else can connect to before it has its mode: in a folder of its own, and linked from there.
-/// The umask belongs to the whole process, and its default lets others in.
+/// Binds a socket that is not reachable before its mode and owner are set: it is bound in a private directory and then
+/// hard-linked to its path. The umask is no alternative, because it applies to the whole process.
 fn bind_private(path: &Path, Access { mode, owner }: Access) -> io::Result<unix::net::UnixListener> {
-    // A short name: a socket's path has room for about a hundred bytes.
-    // Process ids are no help: in containers that share a folder all of them may be 1.
+    // A short name, because a socket's path is limited to about a hundred bytes, and a random one, because process ids in
+    // containers that share a directory may all be 1.
     let folder = path.with_file_name(format!(".{:08x}", fastrand::u32(..)));
     fs::DirBuilder::new().mode(0o700).create(&folder)?;
     let socket = folder.join("s");
@@ -209,7 +209,7 @@ fn bind_private(path: &Path, Access { mode, owner }: Access) -> io::Result<unix:
         if let Some(Owner { user, group }) = owner {
             unix::fs::chown(&socket, Some(user), group)?;
         }
-        // Unlike a rename, a link replaces nothing that is there.
+        // Unlike a rename, a link never replaces an existing file.
         fs::hard_link(&socket, path)?;
         Ok(listener)
     });
@@ -241,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn strangers_reach_all_that_is_not_loopback() {
-        for ours in
+    fn addresses_other_than_loopback_are_remote() {
+        for local in
             ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "LOCALHOST:1", "unix:/s"]
         {
-            assert!(!Address::parse(ours).unwrap().is_for_strangers(), "{ours}");
+            assert!(!Address::parse(local).unwrap().is_remote(), "{local}");
         }
-        for open in [
+        for remote in [
             "0.0.0.0:1",
             "[::]:1",
             "[::ffff:0.0.0.0]:1",
@@ -256,7 +256,7 @@ mod tests {
             "host:1",
             "localhost.evil.example:1",
         ] {
-            assert!(Address::parse(open).unwrap().is_for_strangers(), "{open}");
+            assert!(Address::parse(remote).unwrap().is_remote(), "{remote}");
         }
     }
 
@@ -305,17 +305,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_belongs_to_whom_it_shall() {
+    async fn a_socket_gets_the_configured_owner() {
         use std::os::unix::fs::MetadataExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let own = fs::metadata(folder.path()).unwrap();
-        // Only root gives files away; anybody else keeps them.
-        let user = if own.uid() == 0 { 4_711 } else { own.uid() };
+        let data = fs::metadata(folder.path()).unwrap();
+        let (current, group) = (data.uid(), data.gid());
+        // Only root may change the owner of a file.
+        let user = if current == 0 { 4_711 } else { current };
         let path = folder.path().join("gw.sock");
-        let owner = Some(Owner { user, group: Some(own.gid()) });
+        let owner = Some(Owner { user, group: Some(group) });
         let _sockets = Socket::open(&Address::Unix(path.clone()), Access { owner, ..OURS }, 1).await.unwrap();
         let data = fs::metadata(&path).unwrap();
-        assert_eq!((data.uid(), data.gid(), data.permissions().mode() & 0o777), (user, own.gid(), 0o600));
+        assert_eq!((data.uid(), data.gid(), data.permissions().mode() & 0o777), (user, group, 0o600));
     }
 
     #[tokio::test]

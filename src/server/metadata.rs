@@ -1,4 +1,4 @@
-//! Request metadata: ids, deadline, token and trace, and the size of a head.
+//! Reads request metadata: request id, deadline, token, trace context, and the memory size of the head.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static GRPC_PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
-/// The memory of a header besides its name and its value: an entry of the map and its share of the index.
+/// The memory overhead of a header: its map entry and its share of the index.
 const HEADER_COST: usize = 128;
 
 /// The memory of a request's head.
@@ -22,12 +22,12 @@ pub(super) fn size(head: &request::Parts) -> usize {
     headers + head.uri.path().len() + head.uri.query().map_or(0, str::len)
 }
 
-/// The caller's id if it is one, else a new one.
+/// The caller's request id if it is valid, else a new one.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let sane = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
     headers.get(&X_REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // An id must be unique and need not be a secret: no random bytes of the system's, which cost a system call.
+        // Unique, but not secret: random bytes of the system would cost a system call.
         let random = fastrand::u128(..).to_ne_bytes();
         let random = random.first_chunk().expect("ten of sixteen");
         let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
@@ -37,7 +37,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-/// How often the caller's own library has tried this call before (gRFC A6).
+/// The attempts of this call that the client library made before (gRFC A6).
 pub(super) fn previous_attempts(headers: &HeaderMap) -> u32 {
     headers.get(&GRPC_PREVIOUS_ATTEMPTS).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
@@ -57,10 +57,10 @@ pub(super) fn trace(headers: &HeaderMap) -> Trace {
     Trace { parent, state }
 }
 
-/// The time that the call has: the caller's `grpc-timeout`, at most `most`.
+/// The timeout of the call: the caller's `grpc-timeout`, at most `most`.
 ///
-/// A caller's own is shortened a little, so that our answer, with the known outcome of the change, arrives before the
-/// caller's own timer goes off.
+/// The caller's value is shortened a little, so that the gateway's status, which has the outcome of the change, arrives
+/// before the caller's timer expires.
 pub(super) fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, ()> {
     let Some(value) = headers.get(&GRPC_TIMEOUT) else { return Ok(most) };
     let asked = value.to_str().ok().and_then(parse_timeout).ok_or(())?;

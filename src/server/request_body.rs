@@ -1,6 +1,6 @@
-//! The message of a unary or server-streaming request, read before tonic sees it: a length past the limit is refused
-//! by its prefix, gzip is unpacked as it arrives, and each byte is charged when it is there. tonic then reads one
-//! uncompressed frame, and each chunk of it is freed as soon as it has been copied.
+//! Reads the message of a unary or server-streaming request before tonic does: rejects oversized messages by their length
+//! prefix, decompresses gzip as it arrives, and charges each received byte. tonic then reads one uncompressed frame, and
+//! each chunk of it is freed as soon as it has been copied.
 
 mod inflater;
 mod segments;
@@ -29,42 +29,42 @@ use crate::{
     status,
 };
 
-/// The time within which an unfinished body has to bring [`PROGRESS`] bytes, or end.
+/// Timeout for [`PROGRESS`] more bytes of an unfinished body, or its end.
 pub(super) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bytes that count as progress of an unfinished body.
 const PROGRESS: usize = 4 * 1024;
 
-/// The compressed-flag and the length of a gRPC message.
+/// The length of a gRPC message's prefix: compressed flag and message length.
 pub(super) const PREFIX: usize = 5;
 
 static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// The body of a request: hyper's, or a test's.
-pub(super) trait Incoming:
+/// A request body as received: hyper's, or a test's.
+pub(super) trait BodySource:
     Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
 {
 }
 
-impl<B> Incoming for B where
+impl<B> BodySource for B where
     B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static
 {
 }
 
-/// A complete message, as the body that tonic reads.
+/// A complete message as a request body for tonic.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    /// The whole frame, when it came in one piece.
+    /// The frame, if it arrived in one chunk.
     whole: Option<Bytes>,
-    /// Else its parts in order.
+    /// Otherwise the parts of the frame, in order.
     parts: VecDeque<Bytes>,
 }
 
-/// Why a message can't be read.
+/// An error reading a message.
 #[derive(Debug)]
 pub(super) enum ReadError {
     Rejected(Rejected),
-    /// The message is larger than the limit.
+    /// The message exceeds this limit in bytes.
     TooLarge(usize),
     Malformed(String),
     /// The stream was reset or its connection broke.
@@ -89,18 +89,18 @@ impl ReadError {
             Self::Rejected(rejected) => status::rejected(*rejected),
             Self::TooLarge(limit) => status::message_too_large(*limit),
             Self::Malformed(cause) => status::unreadable_message(cause),
-            // The caller has left, but log and metrics are there.
-            Self::Cut => Status::cancelled("the caller left before its message was there"),
+            // For log and metrics: the caller is gone.
+            Self::Cut => Status::cancelled("the request was cancelled before its message was complete"),
             Self::Stalled => status::request_stalled(PROGRESS_TIMEOUT),
         }
     }
 }
 
-/// Takes `grpc-encoding` out of the head; says whether it is gzip.
+/// Removes `grpc-encoding` from the headers; returns whether it is gzip.
 ///
 /// # Errors
 ///
-/// Another compression.
+/// The encoding is not supported.
 pub(super) fn take_encoding(headers: &mut HeaderMap) -> Result<bool, Status> {
     match headers.remove(&GRPC_ENCODING).as_ref().map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),
@@ -113,36 +113,36 @@ pub(super) fn take_encoding(headers: &mut HeaderMap) -> Result<bool, Status> {
 ///
 /// # Errors
 ///
-/// [`ReadError`], as soon as it is known.
-pub(super) async fn read<B: Incoming>(
+/// [`ReadError`], as early as possible.
+pub(super) async fn read<B: BodySource>(
     mut body: B,
     is_gzip: bool,
     limit: usize,
     permit: &Permit,
 ) -> Result<RequestBody, ReadError> {
     let mut reader = Reader::new(is_gzip, limit);
-    // Nearly always the body is there together with the head, and nothing has to be registered.
+    // The body nearly always arrives with the head, and then needs no entry in the registry of unfinished requests.
     let mut ledger = permit;
     match poll_fn(|cx| Poll::Ready(reader.poll(&mut body, &mut ledger, cx))).await {
         Poll::Ready(end) => end?,
-        // In a box, so that calls without a wait have no room for it.
+        // Boxed, to keep the future small for calls that do not wait.
         Poll::Pending => Box::pin(reader.wait(&mut body, permit)).await?,
     }
     Ok(reader.finish())
 }
 
-/// The state between two chunks.
+/// The state of reading between two chunks.
 #[derive(Debug)]
 struct Reader {
     is_gzip: bool,
     limit: usize,
     prefix: [u8; PREFIX],
-    /// Bytes of the prefix that are there.
+    /// Received bytes of the prefix.
     filled: usize,
-    /// Bytes after the prefix: as announced, and those that have come.
+    /// The length of the message by its prefix, and the bytes received of it.
     length: usize,
     received: usize,
-    /// All bytes that have come.
+    /// All received bytes.
     total: usize,
     whole: Option<Bytes>,
     segments: Segments,
@@ -165,8 +165,8 @@ impl Reader {
         }
     }
 
-    /// Reads on until the body ends, fails, or has to be waited for.
-    fn poll<B: Incoming>(
+    /// Reads until the body ends, fails, or is pending.
+    fn poll<B: BodySource>(
         &mut self,
         body: &mut B,
         ledger: &mut impl Ledger,
@@ -176,7 +176,7 @@ impl Reader {
             match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(chunk) => self.take(chunk, ledger)?,
-                    // Trailers end a body, too.
+                    // Trailers end a body.
                     Err(_) => return Poll::Ready(self.end()),
                 },
                 Some(Err(_)) => return Poll::Ready(Err(ReadError::Cut)),
@@ -185,8 +185,8 @@ impl Reader {
         }
     }
 
-    /// Waits for the rest of the body, as an unfinished request among others.
-    async fn wait<B: Incoming>(&mut self, body: &mut B, permit: &Permit) -> Result<(), ReadError> {
+    /// Waits for the rest of the body, registered as an unfinished request.
+    async fn wait<B: BodySource>(&mut self, body: &mut B, permit: &Permit) -> Result<(), ReadError> {
         self.detach(permit)?;
         let mut ledger = permit.unfinished()?;
         let mut timer = std::pin::pin!(tokio::time::sleep(PROGRESS_TIMEOUT));
@@ -208,7 +208,7 @@ impl Reader {
         Ok(ledger.complete()?)
     }
 
-    /// Copies a chunk that has to be kept for a while: it is a slice of the connection's buffer and would keep all of it.
+    /// Copies a chunk that has to be kept: it is a slice of the connection's read buffer and would keep all of it alive.
     fn detach(&mut self, permit: &Permit) -> Result<(), ReadError> {
         let Some(whole) = self.whole.take() else { return Ok(()) };
         permit.release(whole.len());
@@ -227,9 +227,9 @@ impl Reader {
             return Ok(());
         }
         if self.filled < PREFIX {
-            let missing = self.prefix.get_mut(self.filled..).unwrap_or_default();
-            let taken = missing.len().min(chunk.len());
-            chunk.copy_to_slice(missing.split_at_mut(taken).0);
+            let unfilled = self.prefix.get_mut(self.filled..).unwrap_or_default();
+            let taken = unfilled.len().min(chunk.len());
+            chunk.copy_to_slice(unfilled.split_at_mut(taken).0);
             self.filled += taken;
             if self.filled < PREFIX {
                 return Ok(());
@@ -237,7 +237,7 @@ impl Reader {
             self.length = self.announced(self.prefix)?;
         }
         if chunk.len() > self.length - self.received {
-            return Err(ReadError::malformed("bytes follow the message"));
+            return Err(ReadError::malformed("the body continues after the message"));
         }
         self.received += chunk.len();
         if self.prefix[0] == 0 {
@@ -261,34 +261,34 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether the chunk is one uncompressed frame and nothing else.
+    /// Whether the chunk is exactly one uncompressed frame.
     fn is_whole(&self, chunk: &Bytes) -> Result<bool, ReadError> {
         let Some(prefix) = chunk.first_chunk::<PREFIX>() else { return Ok(false) };
         Ok(self.announced(*prefix)? == chunk.len() - PREFIX)
     }
 
-    /// The length in a prefix.
+    /// The message length in a prefix.
     fn announced(&self, [flag, length @ ..]: [u8; PREFIX]) -> Result<usize, ReadError> {
         match flag {
             0 => {}
             1 if self.is_gzip => {}
-            1 => return Err(ReadError::malformed("the message is compressed, but grpc-encoding does not say how")),
-            _ => return Err(ReadError::malformed("the compressed-flag is neither 0 nor 1")),
+            1 => return Err(ReadError::malformed("compressed message without grpc-encoding")),
+            _ => return Err(ReadError::malformed("the compressed flag is neither 0 nor 1")),
         }
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > self.limit { Err(ReadError::TooLarge(self.limit)) } else { Ok(length) }
     }
 
-    /// The body has ended.
+    /// Checks that the message is complete at the end of the body.
     fn end(&self) -> Result<(), ReadError> {
         if self.filled == 0 {
-            return Err(ReadError::malformed("there is no message"));
+            return Err(ReadError::malformed("the body is empty"));
         }
         if self.filled < PREFIX || self.received < self.length {
-            return Err(ReadError::malformed("the body ends within the message"));
+            return Err(ReadError::malformed("the body ends before the end of the message"));
         }
         if self.prefix[0] == 1 && self.length == 0 {
-            return Err(ReadError::malformed("gzip: there is no data"));
+            return Err(ReadError::malformed("gzip: no data"));
         }
         Ok(())
     }
@@ -331,12 +331,12 @@ impl Body for RequestBody {
 struct Slices<'a> {
     current: &'a [u8],
     parts: std::collections::vec_deque::Iter<'a, Bytes>,
-    /// The bytes in all of them.
+    /// The remaining bytes of all parts.
     all: usize,
 }
 
 impl Slices<'_> {
-    /// Goes on to the next part that is not empty.
+    /// Advances to the next part that is not empty.
     fn skip_empty(&mut self) {
         while self.current.is_empty() {
             let Some(part) = self.parts.next() else { return };

@@ -1,5 +1,5 @@
-//! Streams without an end: reflection's requests, which are read ahead within a bound, and the body of the answer, which
-//! holds the permit.
+//! Streaming calls of health and reflection: reads requests ahead up to a limit, and wraps the response body to hold the
+//! permit and to end with the stream's error.
 
 use std::{
     convert::Infallible,
@@ -21,24 +21,24 @@ use tokio::{
 };
 use tonic::{Status, body};
 
-use super::request_body::{Incoming, PREFIX, PROGRESS_TIMEOUT};
+use super::request_body::{BodySource, PREFIX, PROGRESS_TIMEOUT};
 use crate::{admission::Permit, status};
 
-/// The limit on messages of health and reflection, which are names of services and of files.
+/// The message limit of health and reflection, whose requests are names of services and files.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024;
 
-/// The requests of one stream that may wait for the answers before them, in bytes.
+/// The maximum memory of a stream's requests that wait for the service.
 pub(super) const MAX_AHEAD: usize = 16 * 1024;
 
-/// The memory of a waiting request besides its bytes.
+/// The memory overhead of a waiting request.
 const MESSAGE_COST: usize = 64;
 
-/// The status that ends a stream in place of its service.
+/// The status that replaces the service's status at the end of a stream.
 pub(super) type Failure = Arc<OnceLock<Status>>;
 
-/// Reads the requests of a stream in a task of its own: unread ones would stay in the connection's buffers, up to its
-/// window, and a peer that takes no answers would never have them read.
-pub(super) fn read_ahead<B: Incoming>(body: B, permit: &Arc<Permit>) -> (Requests, Failure) {
+/// Reads the requests of a stream in a separate task. Otherwise unread requests would fill the connection's flow-control
+/// window while the peer does not read responses.
+pub(super) fn read_ahead<B: BodySource>(body: B, permit: &Arc<Permit>) -> (Requests, Failure) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let ahead = Arc::new(AtomicUsize::new(0));
     let failure = Failure::default();
@@ -57,8 +57,12 @@ pub(super) fn read_ahead<B: Incoming>(body: B, permit: &Arc<Permit>) -> (Request
     (requests, failure)
 }
 
-/// Passes messages on, each whole and within the limit.
-async fn forward<B: Incoming>(mut body: B, sender: &UnboundedSender<Bytes>, ahead: &AtomicUsize) -> Result<(), Status> {
+/// Forwards complete messages up to the limit.
+async fn forward<B: BodySource>(
+    mut body: B,
+    sender: &UnboundedSender<Bytes>,
+    ahead: &AtomicUsize,
+) -> Result<(), Status> {
     let mut message = BytesMut::new();
     let mut deadline = Instant::now();
     loop {
@@ -68,7 +72,7 @@ async fn forward<B: Incoming>(mut body: B, sender: &UnboundedSender<Bytes>, ahea
             let frame = tokio::time::timeout_at(deadline, body.frame()).await;
             frame.map_err(|_| status::request_stalled(PROGRESS_TIMEOUT))?
         };
-        // The caller has nothing more to ask, or has left.
+        // The caller has sent its last request, or is gone.
         let Some(Ok(frame)) = frame else { break };
         let Ok(mut chunk) = frame.into_data() else { break };
         while chunk.has_remaining() {
@@ -93,18 +97,22 @@ async fn forward<B: Incoming>(mut body: B, sender: &UnboundedSender<Bytes>, ahea
             }
         }
     }
-    if message.is_empty() { Ok(()) } else { Err(status::unreadable_message("the body ends within the message")) }
+    if message.is_empty() {
+        Ok(())
+    } else {
+        Err(status::unreadable_message("the body ends before the end of the message"))
+    }
 }
 
 fn length([flag, length @ ..]: [u8; PREFIX]) -> Result<usize, Status> {
     if flag != 0 {
-        return Err(status::unreadable_message("the compressed-flag is not 0, and grpc-encoding names no compression"));
+        return Err(status::unreadable_message("compressed message without grpc-encoding"));
     }
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > MAX_MESSAGE { Err(status::message_too_large(MAX_MESSAGE)) } else { Ok(length) }
 }
 
-/// The requests of a stream, as the body that tonic reads.
+/// The requests of a stream as a request body for tonic.
 #[derive(Debug)]
 pub(super) struct Requests {
     receiver: UnboundedReceiver<Bytes>,
@@ -124,7 +132,7 @@ impl Body for Requests {
     }
 }
 
-/// The answer of a stream. It ends in the status of the failure, if there is one.
+/// The response body of a stream. It ends with the status of the failure, if any.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     inner: body::Body,
@@ -233,10 +241,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_in_what_is_wrong_with_its_requests() {
+    async fn a_stream_ends_with_the_error_of_its_requests() {
         let invalid = Some("INVALID_REQUEST".to_owned());
         let large = [&[0][..], &4097u32.to_be_bytes()].concat();
-        // Nobody takes these, and each costs more than its bytes.
+        // The service reads none of these, and each costs more than its bytes.
         let many = frame(b"").repeat(1 + MAX_AHEAD / MESSAGE_COST);
         for (bytes, code, reason) in [
             (large, Code::ResourceExhausted, invalid.clone()),

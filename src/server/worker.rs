@@ -1,5 +1,5 @@
-//! One worker: a listener of its own, its connections, and their end. It shares the limits with the other workers and
-//! knows no call.
+//! Runs one worker: accepts connections from its listener, serves them on one thread, and drains them. All workers share
+//! the process's limits.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,18 +14,18 @@ use super::{
 };
 use crate::{peer::Peer, tls::Tls};
 
-/// How long a drained worker waits for peers to close: whoever understands GOAWAY needs a round trip.
+/// Time for idle peers to close after GOAWAY: a compliant peer needs one round trip.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How often a failing accept is logged, at most.
+/// Minimum interval between log lines about failed accepts.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// A worker to be, or one at work.
+/// A worker, before (`Socket`) or after (`Listener`) its registration with a runtime.
 #[derive(Debug)]
 pub(super) struct Worker<L = Socket> {
     listener: L,
     inbound: Inbound,
-    /// For a port that speaks TLS.
+    /// `None`: plain text.
     tls: Option<Arc<Tls>>,
     limits: Limits,
     drain_delay: Duration,
@@ -33,7 +33,7 @@ pub(super) struct Worker<L = Socket> {
     shared: Arc<Shared>,
 }
 
-/// A worker on a thread of its own. Dropped, it ends at once.
+/// A worker on a separate thread. Dropping it aborts the worker.
 #[derive(Debug)]
 pub(super) struct Thread {
     ended: oneshot::Receiver<()>,
@@ -59,13 +59,13 @@ impl Worker {
         }
     }
 
-    /// Makes the current runtime its home.
+    /// Registers the listener with the current runtime.
     pub(super) fn listen(self) -> io::Result<Worker<Listener>> {
         let Self { listener, inbound, tls, limits, drain_delay, drain_timeout, shared } = self;
         Ok(Worker { listener: listener.listen()?, inbound, tls, limits, drain_delay, drain_timeout, shared })
     }
 
-    /// Gives it a thread and a runtime.
+    /// Starts the worker on a new thread with a runtime.
     pub(super) fn spawn(self, number: usize) -> io::Result<Thread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let worker = {
@@ -77,7 +77,7 @@ impl Worker {
         let (tell, ended) = oneshot::channel();
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let _ = runtime.block_on(abandoned.run_until_cancelled(worker.run()));
-            // A file read that hangs must not keep the program alive.
+            // A hanging file read must not keep the process alive.
             runtime.shutdown_background();
             let _ = tell.send(());
         })?;
@@ -86,7 +86,7 @@ impl Worker {
 }
 
 impl Thread {
-    /// Waits until it has drained.
+    /// Waits until the worker has drained.
     pub(super) async fn ended(self) {
         let _ = self.ended.await;
     }
@@ -114,11 +114,11 @@ impl Worker<Listener> {
                 Some(_) = connections.join_next() => {}
                 accepted = self.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        let (ticket, has_evicted) = self.shared.greeting.admit(peer.address.map(|address| address.ip()));
+                        let (ticket, has_evicted) = self.shared.handshakes.admit(peer.address.map(|address| address.ip()));
                         let (tls, inbound, shared) = (self.tls.clone(), self.inbound.clone(), Arc::clone(&self.shared));
                         connections.spawn(connection::serve(stream, peer, ticket, tls, inbound, self.limits, shared));
                         if has_evicted {
-                            // It has a descriptor until its task has run.
+                            // Lets the task of the evicted connection run, which closes the descriptor.
                             tokio::task::yield_now().await;
                         }
                     }
@@ -127,7 +127,7 @@ impl Worker<Listener> {
                             warn!(error = %fault, "can't accept a connection");
                             warned = Some(Instant::now());
                         }
-                        self.shared.greeting.relieve().await;
+                        self.shared.handshakes.relieve().await;
                     }
                 },
             }
@@ -135,12 +135,12 @@ impl Worker<Listener> {
     }
 
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        self.shared.greeting.room().await;
+        self.shared.handshakes.room().await;
         self.listener.accept().await
     }
 }
 
-/// Waits for the calls in progress and then for the connections, and ends both when time is up.
+/// Waits for the calls in progress and then for the connections; aborts both after the timeout.
 async fn drain(mut connections: JoinSet<()>, shared: &Shared, timeout: Duration) {
     let end = Instant::now() + timeout;
     let mut quiet_since = None;
@@ -149,7 +149,7 @@ async fn drain(mut connections: JoinSet<()>, shared: &Shared, timeout: Duration)
         tokio::select! {
             Some(_) = connections.join_next() => {}
             _ = look.tick() => {
-                // Streams of health and reflection, and peers that never answer GOAWAY, are nobody's call.
+                // Streams of health and reflection, and idle peers that ignore GOAWAY, do not hold up the drain.
                 if shared.calls_in_progress() > 0 {
                     quiet_since = None;
                 } else if quiet_since.get_or_insert_with(Instant::now).elapsed() >= LINGER {
@@ -160,7 +160,7 @@ async fn drain(mut connections: JoinSet<()>, shared: &Shared, timeout: Duration)
     }
     let left = shared.calls_in_progress();
     if left > 0 && !connections.is_empty() {
-        warn!(calls = left, "time is up for the calls in progress");
+        warn!(calls = left, ?timeout, "drain timeout exceeded, aborting the calls in progress");
         shared.expired.cancel();
         let answered = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(LINGER / 2, answered).await;

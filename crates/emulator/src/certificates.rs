@@ -72,7 +72,7 @@ pub(super) async fn attach_domains(
 }
 
 /// Attaches the domains, and blocks other changes of the certificate for the configured time even if the client
-/// disconnects. Our choice: a concurrent change is refused before this one is validated.
+/// disconnects. Our choice: while another change is in progress, an invalid change is refused for that reason too.
 async fn attach(cloud: &Shared, certificate: &Certificate, entries: &[Entry]) -> Result<(), Refusal> {
     let change = cloud.changes.begin(&certificate.id)?;
     cloud.bindings().attach(&cloud.world, certificate, entries)?;

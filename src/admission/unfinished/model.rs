@@ -48,7 +48,7 @@ impl Take for LooksFirst {
     }
 }
 
-/// Threads that take and give, of which not all fit at once.
+/// Threads that take and give more than fits at once.
 fn account<A: Take>() {
     let shared = Arc::new(A::default());
     let threads: Vec<_> = [1, 2, 3]
@@ -121,24 +121,24 @@ fn requests<C: Complete>() {
             thread::spawn(move || {
                 let peer = Peer { identity: Identity::Uid(number / 2), address: None };
                 let connection = admission.connect(&peer);
-                let within = || {
-                    let held = admission.memory.amount();
-                    assert!(held <= limits.memory, "{MEMORY} of {held} bytes is {EXCEEDED}");
+                let check = || {
+                    let bytes = admission.memory.amount();
+                    assert!(bytes <= limits.memory, "{MEMORY} of {bytes} bytes is {EXCEEDED}");
                     assert!(admission.running.amount() <= limits.concurrency, "calls: {EXCEEDED}");
                 };
                 let Ok(permit) = connection.admit(Class::Call, 0, std::time::Instant::now()) else { return };
-                within();
+                check();
                 let Ok(mut unfinished) = permit.unfinished() else { return };
                 if unfinished.charge(CALL_COST / 2).is_ok() {
                     unfinished.release(100);
                 }
-                within();
+                check();
                 if number == 1 || C::complete(unfinished).is_err() {
                     return;
                 }
                 let _ = permit.run();
                 let _ = permit.settle(CALL_COST);
-                within();
+                check();
             })
         })
         .collect();

@@ -14,7 +14,7 @@ fn from(last: u8) -> Option<IpAddr> {
 }
 
 fn is_evicted(ticket: &Ticket) -> bool {
-    // A permit that was taken is gone.
+    // Polling consumed the notification; it is restored below.
     let evicted = ticket.evicted().now_or_never().is_some();
     if evicted {
         ticket.eviction.notify_one();
@@ -50,7 +50,7 @@ async fn one_address_has_a_quarter_while_there_are_others() {
     let newcomer = set.admit(from(1)).0;
     assert_eq!(evicted(&crowd), [0]);
     assert!(!is_evicted(&honest) && !is_evicted(&newcomer));
-    // Another of the others has its own quarter.
+    // Another address has a share of its own.
     assert!(!set.admit(from(3)).1);
 }
 
@@ -59,7 +59,7 @@ async fn a_crowd_that_was_there_first_makes_room_for_others() {
     let set = set(16);
     let honest = set.admit(from(2)).0;
     let crowd: Vec<Ticket> = (0..15).map(|_| set.admit(from(1)).0).collect();
-    // The honest one is the oldest of all, and stays.
+    // The honest connection is the oldest of all, but not of the crowd.
     let other = set.admit(from(3)).0;
     assert_eq!(evicted(&crowd), [0]);
     assert!(!is_evicted(&honest) && !is_evicted(&other));
@@ -91,7 +91,7 @@ async fn newcomers_wait_while_all_are_young_and_no_longer() {
     assert!(set.room().now_or_never().is_some());
     let (three, evicted) = set.admit(from(1));
     assert!(evicted && is_evicted(&one));
-    // One that leaves makes room at once.
+    // A connection that leaves makes room at once.
     let _four = set.admit(from(1)).0;
     let (started, waits) = (Instant::now(), Arc::clone(&set));
     let waiting = tokio::spawn(async move { waits.room().await });

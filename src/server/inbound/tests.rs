@@ -31,7 +31,7 @@ fn request(path: &str, message: &[u8]) -> Request<Full<Bytes>> {
 }
 
 /// A request with a body that comes in pieces, or never.
-fn waiting(path: &str) -> (mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>, Request<impl Incoming>) {
+fn waiting(path: &str) -> (mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>, Request<impl BodySource>) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let body = StreamBody::new(futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)));
     (sender, Request::post(format!("http://gateway{path}")).body(body).unwrap())

@@ -1,4 +1,4 @@
-//! Unpacks gzip as it arrives, within the limit on messages, and charges each piece that it makes.
+//! Decompresses gzip as it arrives, up to the message limit, and charges each piece of output.
 
 use std::io::{self, Write};
 
@@ -29,14 +29,14 @@ impl Inflater {
         Self { decoder: MultiGzDecoder::new(sink), limit }
     }
 
-    /// Unpacks more. The decoder makes at most 32 KiB at a time, so no more than that is there before it is charged.
+    /// Decompresses more data. The decoder produces at most 32 KiB at a time, which bounds the uncharged memory.
     pub(super) fn write(&mut self, mut packed: &[u8], ledger: &mut impl Ledger) -> Result<(), ReadError> {
         while !packed.is_empty() {
-            // A header may carry a name and a comment, which the decoder keeps.
+            // The decoder stores the name and the comment of a header.
             let is_header = self.decoder.header().is_none();
             let taken = self.decoder.write(packed).map_err(|error| self.error(&error))?;
             if taken == 0 {
-                return Err(ReadError::malformed("gzip: the data does not end with its trailer"));
+                return Err(ReadError::malformed("gzip: data after the trailer"));
             }
             let header = if is_header { taken } else { 0 };
             ledger.charge(header + self.decoder.get_mut().segments.take_uncharged())?;

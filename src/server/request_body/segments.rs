@@ -1,5 +1,5 @@
-//! Bytes of a message in pieces that grow with it, so that little is allocated for the first byte, nothing is moved, and
-//! each piece can be freed by itself.
+//! Stores a message in pieces of growing size: the first byte allocates little, bytes are never moved, and each piece is
+//! freed separately.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,13 @@ use super::PREFIX;
 const SMALLEST: usize = 512;
 const LARGEST: usize = 16 * 1024;
 
-/// The pieces. The first one begins with room for the prefix.
+/// The pieces of a message. The first one begins with room for the prefix.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     pieces: VecDeque<BytesMut>,
     /// Bytes written.
     length: usize,
-    /// Bytes allocated that no ledger has been charged with yet.
+    /// Allocated bytes that have not been charged yet.
     uncharged: usize,
 }
 
@@ -49,7 +49,7 @@ impl Segments {
         self.pieces.back_mut().expect("a piece was pushed")
     }
 
-    /// Bytes allocated since the last time.
+    /// Returns the bytes allocated since the last call.
     pub(super) fn take_uncharged(&mut self) -> usize {
         std::mem::take(&mut self.uncharged)
     }

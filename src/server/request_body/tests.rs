@@ -28,7 +28,7 @@ impl Setting {
         Self { admission, permit }
     }
 
-    async fn read(&self, body: impl Incoming, is_gzip: bool) -> Result<RequestBody, ReadError> {
+    async fn read(&self, body: impl BodySource, is_gzip: bool) -> Result<RequestBody, ReadError> {
         read(body, is_gzip, LIMIT, self.permit.as_ref().unwrap()).await
     }
 }
@@ -42,7 +42,7 @@ impl Drop for Setting {
     }
 }
 
-fn body() -> (Sender, impl Incoming) {
+fn body() -> (Sender, impl BodySource) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     (sender, StreamBody::new(futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx))))
 }
@@ -62,7 +62,7 @@ fn gzip(message: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The message, read as tonic reads it and as it is counted.
+/// The message as tonic reads it, checked against `RequestBody::message`.
 async fn message(body: RequestBody) -> Vec<u8> {
     let mut counted = vec![0; body.message().remaining()];
     body.message().copy_to_slice(&mut counted);
@@ -82,7 +82,7 @@ async fn a_message_is_the_same_however_it_is_cut() {
                 let feed = async {
                     for (at, chunk) in bytes.chunks(step).enumerate() {
                         send(&sender, chunk);
-                        // Now and then the reader has to wait.
+                        // Makes the reader wait for some chunks.
                         if at % 7 == 3 {
                             tokio::task::yield_now().await;
                         }
@@ -107,7 +107,7 @@ async fn trailers_end_a_message_as_the_end_of_the_stream_does() {
             }
             send(&sender, &frame(0, b"message"));
             sender.send(Ok(Frame::trailers(HeaderMap::new()))).unwrap();
-            // Still open: nothing after trailers is waited for.
+            // Stays open: the reader must not wait for more after trailers.
             std::future::pending::<()>().await;
         };
         let read = tokio::select! { read = setting.read(body, false) => read, () = feed => unreachable!() };
@@ -140,7 +140,7 @@ async fn malformed_bodies_are_refused_as_soon_as_it_shows() {
             for chunk in bytes.chunks(step) {
                 send(&sender, chunk);
             }
-            // The sender stays: the refusal needs no end of the body.
+            // The body stays open: the error must come before its end.
             let error = setting.read(body, is_gzip).await.unwrap_err();
             assert!(format!("{error:?}").starts_with(expected), "{name}: {error:?}");
         }
