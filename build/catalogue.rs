@@ -1,11 +1,11 @@
-//! Reads the error catalogue's data file and writes it as a sorted table; a malformed or duplicate row is an error
-//! with its line number. It knows the file's form, and nothing of what the codes mean.
+//! Generates the error catalogue's sorted table from its data file; a malformed or duplicate row is an error with its
+//! line number.
 
 use std::collections::BTreeMap;
 
 const HEADER: &str = "code\tstatus\tgrpc\tplane\tprocessed\twait\tresource\tsubject\tmeaning\tadvice";
 
-/// The canonical names that a row may use, with the kind that each stands for.
+/// The gRPC codes allowed in a row, with their variants of `Kind`.
 const KINDS: &[(&str, &str)] = &[
     ("INVALID_ARGUMENT", "InvalidArgument"),
     ("UNAUTHENTICATED", "Unauthenticated"),
@@ -21,7 +21,7 @@ const KINDS: &[(&str, &str)] = &[
     ("INTERNAL", "Internal"),
 ];
 
-/// One row, its fields already Rust text where they are not plain strings.
+/// One row; fields that are not strings are Rust expressions.
 #[derive(Debug)]
 pub(crate) struct Row {
     kind: &'static str,
@@ -34,7 +34,7 @@ pub(crate) struct Row {
     advice: String,
 }
 
-/// The rows by code and status; status 0 stands for any.
+/// The rows by code and status; status 0 means any.
 pub(crate) type Rows = BTreeMap<(String, u16), Row>;
 
 /// Reads the data file.
@@ -121,7 +121,7 @@ fn optional(text: &str) -> String {
     if text == "-" { "None".into() } else { format!("Some({text:?})") }
 }
 
-/// The Rust text to include beside the `Row` type.
+/// The Rust code of the table, included where the `Row` type is defined.
 pub(crate) fn code(rows: &Rows) -> String {
     let rows = rows.iter().map(|((error_code, status), row)| {
         let Row { kind, plane, processed, wait, resource, subject, meaning, advice } = row;

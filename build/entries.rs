@@ -1,11 +1,11 @@
-//! Writes a table of the fields of which a message can hold many: repeated ones, and messages that may contain such. It
-//! lets the gateway count them on the wire before anything is built.
+//! Generates a table of the repeated fields of each message, so that the gateway can count their entries in the encoded
+//! request before decoding it.
 
 use std::fmt::Write as _;
 
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
-/// The Rust text to include beside the code that counts.
+/// The Rust code of the table, included where the entries are counted.
 pub(crate) fn code(pool: &DescriptorPool) -> String {
     let mut shapes: Vec<MessageDescriptor> = Vec::new();
     let mut requests = String::new();
@@ -17,7 +17,7 @@ pub(crate) fn code(pool: &DescriptorPool) -> String {
     }
     let mut text = String::new();
     let mut at = 0;
-    // Writing a shape adds the messages that its fields lead to.
+    // Writing a shape appends the message types of its fields to `shapes`.
     while let Some(message) = shapes.get(at).cloned() {
         let _ = writeln!(text, "    // {}", message.full_name());
         text.push_str("    &[");
@@ -43,7 +43,7 @@ fn index(message: &MessageDescriptor, shapes: &mut Vec<MessageDescriptor>) -> us
 }
 
 fn kind(field: &FieldDescriptor, shapes: &mut Vec<MessageDescriptor>) -> Option<String> {
-    // A map is a list of entries on the wire.
+    // A map is encoded as a list of entries.
     let is_many = field.is_list() || field.is_map();
     match field.kind() {
         Kind::Message(message) => {

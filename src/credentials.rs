@@ -1,5 +1,5 @@
-//! What authorizes a request to the cloud: the caller's own token, or what the operator gave the gateway: a token, keys,
-//! or where to fetch them. It decides nothing about who may call.
+//! Credentials for requests to the cloud: the caller's token, or the gateway's own token or key pair, configured or fetched.
+//! [`crate::policy`] authorizes callers.
 
 mod answer;
 mod cache;
@@ -22,7 +22,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use self::signing_key::{KeyRing, Permit, Sent, SigningKey};
+use self::signing_key::{KeyRing, Sent, SigningKey, SigningPermit};
 pub(crate) use self::{
     file::CredentialFile,
     fuse::Verdict,
@@ -32,55 +32,55 @@ pub(crate) use self::{
     signer::SigningInput,
     source::{IdToken, Login, Source, Workload},
 };
-use crate::{call::Call, mask::Masker, secret, telemetry::Metrics, upstream as exchange};
+use crate::{call::Call, mask::Masker, secret, telemetry::Metrics, upstream};
 
 static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 static X_PROJECT_ID: HeaderName = HeaderName::from_static("x-project-id");
 
-/// Why a call has no credential.
+/// The reason for a missing credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CredentialError {
-    /// The caller must bring a token, and brought none.
+    /// The caller has to send a token, and sent none.
     Token,
     /// None of the gateway's identities serves this project.
     Identity,
-    /// None can be fetched now; the next attempt comes after this.
+    /// Fetching failed; the next attempt is after `wait`.
     Unavailable { cause: String, wait: Duration },
-    /// None is given to the gateway as it is configured.
+    /// The identity service rejected the gateway's configuration.
     Refused(String),
-    /// The cloud refused signatures of the key pair in a row, the last with this error code; the next is sent after this.
+    /// The cloud refused consecutive signatures of the key pair, the last with `code`; the next is sent after `wait`.
     Suspended { code: Option<String>, wait: Duration },
 }
 
-/// Which credentials to use. Files have been read once already.
+/// The configured credentials. Files have been read once already.
 #[derive(Debug, Clone)]
 pub(crate) enum Settings {
-    /// Each caller brings a token.
+    /// Each caller sends a token.
     Passthrough,
-    /// The gateway's own, for every project.
+    /// One credential of the gateway for every project.
     One(Kind),
-    /// The gateway's own, by project.
+    /// A credential of the gateway for each project.
     Identities(Vec<(String, Kind)>),
 }
 
-/// A kind of credential that the gateway holds.
+/// The configuration of one credential of the gateway.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    /// One token.
+    /// A token.
     Token(HeaderValue),
-    /// Any other kind, made of a file that may change.
+    /// A credential in a watched file.
     File(CredentialFile),
     /// An access key pair.
     Keys(Keys),
-    /// What is fetched, and fetched again in time.
-    Fetched(Box<Source<exchange::Settings>>),
+    /// A credential fetched from a source and renewed.
+    Fetched(Box<Source<upstream::Settings>>),
 }
 
-/// The project, or the account, that IAM makes a token for.
+/// The scope of an IAM token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
     ProjectId(String),
-    /// A region's own project has the region's name.
+    /// The default project of a region has the region's name.
     ProjectName(String),
 }
 
@@ -93,21 +93,21 @@ impl Scope {
     }
 }
 
-/// What one request is authorized by.
+/// The credential of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// A token in a header.
     Token(HeaderValue),
-    /// A signature.
+    /// A key pair for a signature.
     Keys(Arc<SigningKey>),
 }
 
-/// The right to send one request that is authorized by this. The outcome has to be reported.
+/// The right to send one request with a credential. The outcome has to be reported.
 #[derive(Debug)]
 pub(crate) struct Grant {
     credential: Credential,
-    /// Only signatures need one.
-    permit: Option<Permit>,
+    /// Set for signatures.
+    permit: Option<SigningPermit>,
 }
 
 impl Grant {
@@ -131,12 +131,12 @@ impl From<Credential> for Grant {
 }
 
 impl Credential {
-    /// A signature with these keys.
+    /// A credential that signs with these keys.
     pub(crate) fn keys(keys: Keys) -> Self {
         Self::Keys(Arc::new(SigningKey::new(keys)))
     }
 
-    /// Puts it on a request of which everything else is there. A signature has the date of this moment.
+    /// Adds the authorization to a request that is otherwise complete. A signature is dated `now`.
     pub(crate) fn authorize(
         &self,
         headers: &mut HeaderMap,
@@ -147,7 +147,7 @@ impl Credential {
         match self {
             Self::Token(token) => drop(headers.insert(X_AUTH_TOKEN.clone(), token.clone())),
             Self::Keys(keys) => {
-                // The SDK sends it with every request, also when the path names the project.
+                // As in the SDK: sent with every request, even if the path has the project.
                 if let Some(project) = project.and_then(|id| HeaderValue::from_str(id).ok()) {
                     headers.insert(X_PROJECT_ID.clone(), project);
                 }
@@ -156,13 +156,13 @@ impl Credential {
         }
     }
 
-    /// Masks every secret of a request that it has authorized: its own, the signature, and the caller's token.
+    /// A masker for all secrets of an authorized request: the credential, the signature, and the caller's token.
     pub(crate) fn masker<'a>(
         &'a self,
         callers: Option<&'a HeaderValue>,
         authorization: Option<&'a HeaderValue>,
     ) -> Masker<'a> {
-        let own = match self {
+        let secrets = match self {
             Self::Token(token) => [Some(token.as_bytes()), None, None],
             Self::Keys(keys) => {
                 let keys = keys.keys();
@@ -174,32 +174,32 @@ impl Credential {
             }
         };
         let signature = authorization.and_then(signer::signature);
-        Masker::new(own.into_iter().chain([signature, callers.map(HeaderValue::as_bytes)]).flatten())
+        Masker::new(secrets.into_iter().chain([signature, callers.map(HeaderValue::as_bytes)]).flatten())
     }
 
-    /// Whether it is a signature.
+    /// Whether it signs requests.
     pub(crate) fn is_signature(&self) -> bool {
         matches!(self, Self::Keys(_))
     }
 }
 
-/// Where credentials come from.
+/// The source of credentials for all calls.
 #[derive(Debug)]
 pub(crate) enum Credentials {
-    /// Each caller brings a token.
+    /// Each caller sends a token.
     Passthrough,
-    /// The gateway's own, for every project.
+    /// One credential of the gateway for every project.
     One(Arc<ManagedCredential>),
-    /// The gateway's own, by project.
+    /// A credential of the gateway for each project.
     Identities(HashMap<String, Arc<ManagedCredential>>),
 }
 
 impl Credentials {
-    /// Begins to follow and to fetch what may change. Needs a runtime.
+    /// Starts watching files and fetching credentials. Needs a runtime.
     ///
     /// # Errors
     ///
-    /// A client for a source can't be set up.
+    /// The HTTP client of a source can't be created.
     pub(crate) fn start(settings: Settings, metrics: &Arc<Metrics>) -> Result<Self, String> {
         let ring = Arc::new(KeyRing::default());
         Ok(match settings {
@@ -215,12 +215,12 @@ impl Credentials {
         })
     }
 
-    /// The authorization of a call's next request for this project. Waits while the key pair may sign one request at a
-    /// time, or a credential is being fetched.
+    /// The authorization of a call's next request for this project. Waits for a credential that is being fetched, and for
+    /// other requests of a key pair that may sign only one at a time.
     ///
     /// # Errors
     ///
-    /// There is nothing, for one of the reasons of [`CredentialError`].
+    /// [`CredentialError`].
     pub(crate) async fn grant(&self, call: &Call, project: Option<&str>) -> Result<Grant, CredentialError> {
         match self.managed(project)? {
             None => call.token.clone().map(|token| Credential::Token(token).into()).ok_or(CredentialError::Token),
@@ -228,11 +228,11 @@ impl Credentials {
         }
     }
 
-    /// Checks that there can be a credential for a call, without waiting for one.
+    /// Checks that a credential is configured for a call, without waiting for it.
     ///
     /// # Errors
     ///
-    /// The caller must bring a token, or no identity serves the project.
+    /// The caller sent no token in passthrough mode, or no identity serves the project.
     pub(crate) fn check_presence(&self, call: &Call, project: Option<&str>) -> Result<(), CredentialError> {
         match self.managed(project)? {
             None if call.token.is_none() => Err(CredentialError::Token),
@@ -240,29 +240,29 @@ impl Credentials {
         }
     }
 
-    /// The authorization of a request of the gateway's own.
+    /// The authorization of a request that the gateway sends on its own behalf.
     ///
     /// # Errors
     ///
-    /// As of [`grant`](Self::grant).
-    async fn own_grant(&self) -> Result<Grant, CredentialError> {
+    /// As for [`grant`](Self::grant).
+    async fn gateway_grant(&self) -> Result<Grant, CredentialError> {
         let managed = self.managed(None)?.ok_or(CredentialError::Identity)?;
         managed.grant(&|| Sent::Unknown).await
     }
 
-    /// Takes a credential that the cloud refused out of use, if it can be fetched anew.
+    /// Stops using a credential that the cloud refused, if it can be fetched again.
     pub(crate) fn retire(&self, refused: &Credential, project: Option<&str>) {
         if let Ok(Some(managed)) = self.managed(project) {
             managed.retire(refused);
         }
     }
 
-    /// Whether there is another in place of one that the cloud refused; waits for a fetch. A signature never earns a repeat:
-    /// after a few that fail in a row the cloud locks the key pair.
+    /// Whether a refused credential has been replaced, so that a retry may succeed; waits for a fetch. Always `false` for
+    /// signatures, because the cloud locks a key pair after a few failures in a row.
     ///
     /// # Errors
     ///
-    /// The refused one has been retired, and another can't be fetched now.
+    /// The refused credential is retired, and fetching another one failed.
     pub(crate) async fn is_replaced(
         &self,
         refused: &Credential,
@@ -274,7 +274,7 @@ impl Credentials {
         }
     }
 
-    /// Waits until the credential of requests of the gateway's own is another one.
+    /// Waits until the credential of the gateway's own requests is replaced.
     async fn replaced(&self) {
         match self.managed(None) {
             Ok(Some(managed)) => managed.replaced().await,
@@ -282,12 +282,12 @@ impl Credentials {
         }
     }
 
-    /// Whether the gateway holds the credentials, rather than the caller.
+    /// Whether the gateway has credentials, instead of its callers.
     pub(crate) fn are_ours(&self) -> bool {
         !matches!(self, Self::Passthrough)
     }
 
-    /// Waits until there is one for every project.
+    /// Waits until the credentials of all projects are available.
     pub(crate) async fn ready(&self) {
         match self {
             Self::Passthrough => {}
@@ -311,11 +311,11 @@ impl Credentials {
     }
 }
 
-/// Reads a token, marked so that it never shows in a log.
+/// Parses a token into a sensitive header value.
 ///
 /// # Errors
 ///
-/// It is empty, or has characters that a header can't carry.
+/// The text is empty or has characters that are invalid in a header.
 pub(crate) fn parse_token(text: &str) -> Result<HeaderValue, &'static str> {
     let text = text.trim();
     if text.is_empty() {

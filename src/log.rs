@@ -1,4 +1,4 @@
-//! Log lines: where they go, from which level on, and how they look. It decides nothing about what is logged.
+//! Sets up logging: the filter, the text and JSON formats, and the sink for standard error.
 
 mod stderr;
 
@@ -24,48 +24,48 @@ use tracing_subscriber::{
 use self::stderr::Lines;
 pub(crate) use self::stderr::{lines_lost, open, say};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl LogFormat {
-    /// Text on a terminal, JSON for everything else.
+    /// Text on a terminal, otherwise JSON.
     pub fn by_terminal() -> Self {
         if io::stderr().is_terminal() { Self::Text } else { Self::Json }
     }
 }
 
-/// Sends logs and panics to standard error, from `level` on (a level, or the filter language of `tracing`).
+/// Sends logs and panics to standard error. `level` is a level or a filter directive of `tracing`.
 ///
 /// # Errors
 ///
-/// `level` is no filter, or the sink can't be opened.
+/// `level` is not a valid filter, or the sink can't be opened.
 pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
-    // A peer that breaks the protocol must not be able to fill the log; whoever debugs may want to see it.
+    // A peer that violates the protocol must not be able to fill the log, except at a debug level.
     let quiet = if matches!(level, "error" | "warn" | "info") { ",h2=off,hyper=error" } else { "" };
     let filter = EnvFilter::try_new(format!("{level}{quiet}")).map_err(|fault| fault.to_string())?;
     open().map_err(|fault| format!("can't log to standard error: {fault}"))?;
-    // Errors of the library itself would go straight to standard error.
+    // Internal errors of the library would bypass the sink.
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines).log_internal_errors(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
         LogFormat::Json => lines.fmt_fields(Json).event_format(Json).boxed(),
     };
-    // A second start, as in a test binary, keeps the first.
+    // Keeps the first subscriber if started twice, as in a test binary.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     stderr::log_panics(format);
     Ok(())
 }
 
-/// One JSON object a line, with the innermost span as an object in it.
+/// The JSON format: one object per line, with the innermost span as a nested object.
 ///
-/// The library's own format keeps a span's fields as the text of an object, and reads and writes that anew for each field
-/// that is added and each line: a third of what a call cost. Here a span's fields are kept as they stand in a line.
+/// The library's JSON format parses and serializes the fields of a span for each added field and each line, which was a
+/// third of the cost of a call. This one stores a span's fields as serialized text.
 #[derive(Debug, Clone, Copy)]
 struct Json;
 
@@ -110,14 +110,14 @@ where
     }
 }
 
-/// Writes fields as members of an object that has one already.
+/// Writes fields as further members of a JSON object.
 struct Members<'a, 'w> {
     writer: &'a mut format::Writer<'w>,
     written: fmt::Result,
 }
 
 impl Members<'_, '_> {
-    /// `name` is an identifier of ours, `value` the text of a JSON value.
+    /// Writes a member. `name` is an identifier, which needs no escaping; `value` writes a JSON value.
     fn member(&mut self, name: &str, value: impl FnOnce(&mut format::Writer<'_>) -> fmt::Result) {
         let writer = &mut *self.writer;
         let member = |writer: &mut format::Writer<'_>| {
@@ -168,14 +168,14 @@ impl Visit for Members<'_, '_> {
     }
 }
 
-/// Writes text as it may stand between the quotes of a JSON string.
+/// Escapes text for a JSON string.
 struct Escaped<'a, 'w>(&'a mut format::Writer<'w>);
 
 impl Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // These bytes are characters of their own wherever they stand.
+        // In UTF-8 these bytes are never part of a longer character.
         let is_special = |byte: u8| byte < b' ' || matches!(byte, b'"' | b'\\');
-        // Nearly always there is none, and to look at every byte without a branch is several times faster.
+        // Texts rarely have special bytes, and a loop without branches is several times faster.
         if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
             return self.0.write_str(text);
         }
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// The lines that come of it, without their times, which must be there.
+    /// The logged lines without their timestamps, which are checked.
     fn lines(log: impl FnOnce()) -> Vec<Value> {
         let lines = Lines::default();
         let writer = lines.clone();

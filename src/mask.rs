@@ -1,8 +1,8 @@
-//! Masks secrets in texts from outside: error bodies and headers of the cloud, of IAM and its kin, and errors of the transport.
-//! It works on the whole text; cutting comes later.
+//! Masks secrets in external texts: error bodies and headers of the cloud and of identity services, and transport errors. Mask
+//! a text before cutting it.
 //!
-//! A server may send parts of a request back: raw, escaped for JSON, HTML or a URL, in base64, or cut anywhere. So the text is
-//! decoded step by step (`view`), and every step is searched for the secrets and for any longer run that it shares with one.
+//! A server may echo parts of a request: raw, escaped for JSON, HTML or a URL, in base64, or truncated. Therefore the text is
+//! decoded step by step (`view`), and each step is searched for the secrets and for long substrings of them.
 
 mod view;
 
@@ -15,26 +15,27 @@ use self::view::{SEPARATOR, Views, unescaped};
 
 const MASK: &str = "***";
 
-/// The shortest run of a secret that is masked in a text as it came.
+/// The shortest substring of a secret that is masked in the original text.
 const PART: usize = 12;
 
-/// The shortest run of a secret that is masked in a decoded text: encoded, it is longer.
+/// The shortest substring of a secret that is masked in a decoded text, where its encoded form is longer.
 const DECODED_PART: usize = 8;
 
-/// Shorter secrets are masked only where they stand as words.
+/// Shorter secrets are masked only as whole words.
 const SHORT: usize = 6;
 
-/// The length of the windows that are looked up; a run of [`PART`] holds some at any phase.
+/// The length of the indexed windows. A run of [`PART`] bytes contains several at any offset.
 const WINDOW: usize = 4;
 
-/// The work that one text is worth, in bytes and places compared. A text that needs more, as only endless repetition does, is masked whole.
+/// The maximum work for one text, in compared bytes and positions. A text that exceeds it, which takes extreme repetition, is
+/// masked as a whole.
 const WORK: usize = 1 << 20;
 
-/// The bytes of a text that are looked at and returned. Every user shows far fewer, and the views of a text take many times its
-/// memory.
+/// The part of a text in bytes that is searched and returned. All users print far less, and the views of a text take many
+/// times its memory.
 const LONGEST: usize = 17 * 1024;
 
-/// The secrets of one exchange. Cheap to make: it borrows them, and does nothing before there is a text.
+/// The secrets of one exchange. Cheap to create: it borrows them, and indexes nothing before a text is masked.
 #[derive(Default)]
 pub(crate) struct Masker<'a> {
     secrets: Vec<&'a [u8]>,
@@ -51,7 +52,7 @@ impl<'a> Masker<'a> {
         Self { secrets: secrets.into_iter().filter(|secret| !secret.is_empty()).collect() }
     }
 
-    /// The text, up to [`LONGEST`], without the secrets and without parts of them. Access key ids are masked in any text.
+    /// The first [`LONGEST`] bytes of the text, with the secrets and their parts masked. Access key ids are masked in any text.
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let text = (0..=LONGEST.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default();
         let mut found = access_keys(text);
@@ -64,7 +65,7 @@ impl<'a> Masker<'a> {
         replace(text, found)
     }
 
-    /// Where secrets are in the text; `None` if that takes too much work.
+    /// The ranges of secrets in the text; `None` if the search exceeds the maximum work.
     fn search(&self, text: &str) -> Option<Vec<Range<usize>>> {
         let mut search = Search::of(Views::of(text));
         for secret in &self.secrets {
@@ -77,8 +78,8 @@ impl<'a> Masker<'a> {
     }
 }
 
-/// Other forms of a secret that a decoded text may have: decoded as the text is, since it may hold escapes of its own, and with
-/// the spaces of a web form.
+/// Other forms of a secret in a decoded text: decoded like the text, because the secret may contain escapes itself, and with
+/// spaces encoded as in a web form.
 fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut spellings = Vec::new();
     if secret.contains(&b' ') {
@@ -95,10 +96,10 @@ fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
 /// A search of one text for several secrets.
 struct Search {
     views: Views,
-    /// Where the text has each window: by hash the last place, and from each place the one before. Places count from 1.
+    /// The positions of each window in the text, counted from 1: the last one by hash, and for each position the previous one.
     last: Vec<u32>,
     before: Vec<u32>,
-    /// The shortest run that counts anywhere.
+    /// The shortest run that is masked in any view.
     part: usize,
     work: usize,
     found: Vec<Range<usize>>,
@@ -106,7 +107,7 @@ struct Search {
 
 impl Search {
     fn of(views: Views) -> Self {
-        // Of the text, which is mostly short, not of the secrets, which are mostly long.
+        // Indexes the text instead of the secrets: texts are mostly short, secrets mostly long.
         let length = views.bytes().len();
         let mut last = vec![0; (2 * length).next_power_of_two().clamp(1 << 8, 1 << 19)];
         let mut before = Vec::with_capacity(length);
@@ -118,12 +119,12 @@ impl Search {
         Self { views, last, before, part, work: 0, found: Vec::new() }
     }
 
-    /// Notes where a secret is, or parts of it.
+    /// Records the ranges of a secret and of its parts.
     fn secret(&mut self, secret: &[u8]) -> Option<()> {
         if secret.len() < PART { self.whole(secret) } else { self.parts(secret) }
     }
 
-    /// A secret too short for parts.
+    /// Searches for a secret that is too short for parts.
     fn whole(&mut self, secret: &[u8]) -> Option<()> {
         let bytes = self.views.bytes();
         let is_word = |start: usize, end: usize| {
@@ -144,11 +145,11 @@ impl Search {
         (self.work <= WORK).then_some(())
     }
 
-    /// Every run that text and secret share: each holds a window that begins at a multiple of the step.
+    /// Searches for all common runs of text and secret: each contains a window at a multiple of the step.
     fn parts(&mut self, secret: &[u8]) -> Option<()> {
         let step = self.part + 1 - WINDOW;
         let bytes = self.views.bytes();
-        // How far the runs go that have been found, by the distance of their places in text and secret.
+        // The ends of the runs found so far, by the distance of their positions in text and secret.
         let mut known: HashMap<usize, usize> = HashMap::new();
         for at in (0..=secret.len() - WINDOW).step_by(step) {
             let window = secret.get(at..at + WINDOW).unwrap_or_default();
@@ -179,27 +180,27 @@ impl Search {
     }
 }
 
-/// How many bytes before the two places are the same.
+/// The number of equal bytes before both positions.
 fn common_end(text: &[u8], at: usize, secret: &[u8], in_secret: usize) -> usize {
     let (text, secret) = (text.get(..at).unwrap_or_default(), secret.get(..in_secret).unwrap_or_default());
     let pairs = text.iter().rev().zip(secret.iter().rev());
     pairs.take_while(|(one, other)| one == other && **one != SEPARATOR).count()
 }
 
-/// How many bytes from the two places on are the same.
+/// The number of equal bytes from both positions on.
 fn common_start(text: &[u8], at: usize, secret: &[u8], in_secret: usize) -> usize {
     let (text, secret) = (text.get(at..).unwrap_or_default(), secret.get(in_secret..).unwrap_or_default());
     text.iter().zip(secret).take_while(|(one, other)| one == other && **one != SEPARATOR).count()
 }
 
-/// The slot of a window in a table of a power of two.
+/// The slot of a window in a table with a power of two of slots.
 fn slot(window: &[u8], slots: usize) -> usize {
     let number = window.iter().fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
     let hash = number.wrapping_mul(0x9e37_79b1);
     (hash ^ (hash >> 15)) as usize & (slots - 1)
 }
 
-/// The text with something else in place of the ranges.
+/// The text with the ranges masked.
 fn replace(text: &str, mut ranges: Vec<Range<usize>>) -> Cow<'_, str> {
     if ranges.is_empty() {
         return Cow::Borrowed(text);
@@ -209,7 +210,7 @@ fn replace(text: &str, mut ranges: Vec<Range<usize>>) -> Cow<'_, str> {
     let mut copied = 0;
     let mut is_open = false;
     for range in ranges {
-        // Half a character can't stay.
+        // Extends the range to whole characters.
         let start = (0..=range.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
         let end = (range.end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
         if start > copied || !is_open {
@@ -223,7 +224,7 @@ fn replace(text: &str, mut ranges: Vec<Range<usize>>) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Where access key ids are: the cloud's texts have them as `ak:<id>` and as `ak <id> not exist`.
+/// The ranges of access key ids, which the cloud's messages contain as `ak:<id>` and `ak <id> not exist`.
 fn access_keys(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for start in memchr::memchr2_iter(b'a', b'A', text.as_bytes()) {
@@ -238,7 +239,7 @@ fn access_keys(text: &str) -> Vec<Range<usize>> {
         let length = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let follows = rest.get(length..).unwrap_or_default();
         let is_missing = follows.get(..10).is_some_and(|text| text.eq_ignore_ascii_case(" not exist"));
-        // After a mere space it is a key id only when it looks like one: `ak not exist` names none.
+        // After a space alone, only a long word counts: `ak not exist` has no key id.
         let names_key = length > 0 && separator > 0 && (mark.contains([':', '=']) || is_missing || length >= 16);
         if names_key {
             let begin = start + 2 + separator;

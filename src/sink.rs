@@ -1,5 +1,5 @@
-//! Sinks for lines: each has a bounded buffer in memory and a thread that writes the buffer to a descriptor. A reader that
-//! stops blocks that thread only; appending a line never waits.
+//! Sinks for lines: each has a bounded buffer in memory and a thread that writes it to a descriptor. A stalled reader blocks
+//! only that thread; appending a line never blocks.
 
 use std::{
     fs::File,
@@ -16,13 +16,13 @@ use self::output::Output;
 
 mod output;
 
-/// How often lost lines are reported, at most.
+/// Minimum interval between reports of lost lines.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// The capacity that an idle sink keeps in each of its two buffers.
 const KEPT: usize = 64 * 1024;
 
-/// The sinks of this process, for the end of the program.
+/// All sinks of the process, for the flush at exit.
 static SINKS: Mutex<Vec<Weak<Queue>>> = Mutex::new(Vec::new());
 
 /// The destination of a sink. Its functions run on the sink's thread.
@@ -30,10 +30,10 @@ pub(crate) trait Outlet: Send + 'static {
     /// The name of the sink in logs, and of its thread.
     const NAME: &'static str;
 
-    /// Bytes that may wait for the descriptor.
+    /// The size of the buffer in bytes.
     const LIMIT: usize;
 
-    /// Opens the destination, at the start and again on demand.
+    /// Opens the destination, initially and on each reopen.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ pub(crate) trait Outlet: Send + 'static {
     fn report(&self, lines: u64);
 }
 
-/// A sink. Dropped, it writes the lines that it has and ends; nothing waits for that.
+/// A sink. Dropping it does not block: its thread writes the buffered lines and ends.
 #[derive(Debug)]
 pub(crate) struct Sink(Arc<Queue>);
 
@@ -56,9 +56,9 @@ struct Queue {
     name: &'static str,
     limit: usize,
     state: Mutex<State>,
-    /// For the thread: there is something to do.
+    /// Wakes the thread: there is work.
     work: Condvar,
-    /// For [`flush`](Queue::flush): a buffer has been written.
+    /// Wakes [`flush`](Queue::flush): a buffer has been written.
     written: Condvar,
     lost: Counter,
 }
@@ -69,23 +69,23 @@ struct State {
     lines: Vec<u8>,
     /// Bytes that the thread has taken and not yet written.
     writing: usize,
-    /// The position in `lines` from which on they go to a destination opened anew.
+    /// The position in `lines` at which the destination is reopened.
     reopen_at: Option<usize>,
-    /// Lost lines that no report has counted.
+    /// Lost lines that have not been reported.
     unreported: u64,
-    /// The thread waits for work. Otherwise nobody needs to wake it, which would cost a system call for each line.
+    /// Whether the thread waits for work. A wake-up costs a system call, so it is skipped otherwise.
     is_idle: bool,
     flushing: usize,
     is_closed: bool,
 }
 
-/// Something for the thread to do with the lines that it took.
+/// A batch for the thread; the lines are in its buffer.
 struct Work {
     reopen_at: Option<usize>,
 }
 
 impl Sink {
-    /// Opens the destination and starts the thread. `lost` counts lines that were not written.
+    /// Opens the destination and starts the thread. `lost` counts lost lines.
     ///
     /// # Errors
     ///
@@ -110,12 +110,12 @@ impl Sink {
         Ok(Self(queue))
     }
 
-    /// Appends a line, which ends with a line feed. Says whether it fitted; one that did not is lost, and counted.
+    /// Appends a line, which has to end with a line feed. Returns `false` if the buffer is full: the line is lost and counted.
     pub(crate) fn append(&self, line: &[u8]) -> bool {
         let mut state = self.0.lock();
-        let held = state.lines.len() + state.writing;
-        // One line may be longer than the limit: memory is bounded by the limit or by that line.
-        if held > 0 && held + line.len() > self.0.limit {
+        let buffered = state.lines.len() + state.writing;
+        // An empty buffer takes a line longer than the limit.
+        if buffered > 0 && buffered + line.len() > self.0.limit {
             state.unreported += 1;
             self.0.lost.inc();
             return false;
@@ -125,7 +125,7 @@ impl Sink {
         true
     }
 
-    /// Opens the destination anew for all lines from here on.
+    /// Reopens the destination for all later lines.
     pub(crate) fn reopen(&self) {
         let mut state = self.0.lock();
         let at = state.lines.len();
@@ -133,7 +133,7 @@ impl Sink {
         self.0.wake(state);
     }
 
-    /// Waits until every line has been written or lost, at most this long; says whether that is so.
+    /// Waits until every line has been written or lost; returns `false` after the timeout.
     #[cfg(test)]
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         self.0.flush(Instant::now() + timeout)
@@ -148,24 +148,24 @@ impl Drop for Sink {
     }
 }
 
-/// Waits until all sinks of the process have written their lines, at most this long. For the end of the program, which
-/// does not wait for the threads: one of them may be blocked for ever.
+/// Waits until all sinks of the process have written their lines, or until the timeout. Called at exit, which does not join
+/// the threads because one may be blocked for ever.
 pub(crate) fn flush_all(timeout: Duration) {
     let now = Instant::now();
     let sinks = SINKS.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // The log is the first one, and comes last: it takes the reports of the others.
+    // The first sink is the log, flushed last because flushing the others may log.
     for (place, queue) in sinks.iter().enumerate().rev() {
         let Some(queue) = queue.upgrade() else { continue };
         let share = if place == 0 { timeout } else { timeout.mul_f64(0.8) };
         if !queue.flush(now + share) && place > 0 {
             let bytes = queue.unwritten();
-            error!(bytes, "{} stopped taking lines; the last ones are lost", queue.name);
+            error!(bytes, "{} not flushed within the timeout; its last lines are lost", queue.name);
         }
     }
 }
 
-/// A descriptor of this process's own for a stream that it was given. Writes to it take no lock of the standard library,
-/// which the end of the program would wait for.
+/// Duplicates the descriptor of a standard stream. Writes to the duplicate do not take the standard library's lock, which
+/// would block the exit of the process.
 pub(crate) fn duplicate(stream: BorrowedFd<'_>) -> io::Result<File> {
     Ok(File::from(stream.try_clone_to_owned()?))
 }
@@ -199,7 +199,7 @@ impl Queue {
         state.lines.len() + state.writing
     }
 
-    /// The sink's thread.
+    /// The main loop of the thread.
     fn write_until_closed<O: Outlet>(&self, outlet: &O, mut output: Output<File>) {
         let mut batch = Vec::new();
         let mut reported: Option<Instant> = None;
@@ -210,10 +210,10 @@ impl Queue {
                 match outlet.open() {
                     Ok(file) => {
                         output = Output::to(file);
-                        info!("{} opened again", O::NAME);
+                        info!("{} reopened", O::NAME);
                     }
                     Err(fault) => {
-                        error!(error = %fault, "{} can't be opened again; the old one is written on", O::NAME)
+                        error!(error = %fault, "can't reopen {}; the old file stays in use", O::NAME)
                     }
                 }
                 succeeded &= self.write(outlet, &mut output, after);
@@ -228,8 +228,8 @@ impl Queue {
         }
     }
 
-    /// Waits for work and takes the buffer; `None` when the sink is closed and empty. An empty buffer is a report that is
-    /// due.
+    /// Waits for work and takes the buffer; returns `None` when the sink is closed and empty. The buffer is empty if only a
+    /// report is due.
     fn next(&self, batch: &mut Vec<u8>, reported: Option<Instant>) -> Option<Work> {
         batch.clear();
         batch.shrink_to(KEPT);
@@ -261,7 +261,7 @@ impl Queue {
         Some(Work { reopen_at: state.reopen_at.take() })
     }
 
-    /// Writes lines; says whether all of them were written.
+    /// Writes lines; returns whether all of them were written.
     fn write<O: Outlet>(&self, outlet: &O, output: &mut Output<File>, lines: &[u8]) -> bool {
         let Err((written, fault)) = output.write_lines(lines) else { return true };
         let mut failed = 0;
@@ -275,7 +275,7 @@ impl Queue {
     }
 }
 
-/// Whether a report may be made again.
+/// Whether enough time has passed for the next report.
 fn is_due(reported: Option<Instant>) -> bool {
     reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY)
 }

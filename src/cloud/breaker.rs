@@ -1,5 +1,5 @@
-//! Fails fast while the upstream is down: after a row of failures no request is sent for a while, then one is let through
-//! to try. Time comes as an argument; what counts as a failure is decided by whoever reports it.
+//! Circuit breaker: opens after consecutive failures and rejects requests for a while, then admits single probes until one
+//! succeeds. Time is an argument; the reporter of a result classifies it as success or failure.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// How long the circuit stays open before a request tries.
+/// The time for which the circuit stays open before a probe.
 const OPEN_FOR: Duration = Duration::from_secs(1);
 
 /// A circuit breaker for the one upstream.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    /// Failures in a row that open the circuit; 0: it never opens.
+    /// Consecutive failures that open the circuit; 0 disables the breaker.
     threshold: u32,
     state: Mutex<State>,
 }
@@ -21,18 +21,18 @@ pub(crate) struct Breaker {
 #[derive(Debug)]
 struct State {
     circuit: Circuit,
-    /// Failures in a row, while the circuit is closed.
+    /// Consecutive failures while the circuit is closed.
     failures: u32,
-    /// When the next probe may start, while the circuit is not closed: a second after it opened, and a second after the
-    /// last probe started, however that one ends. It never moves back.
+    /// The start of the next probe while the circuit is not closed: a second after the circuit opened, and a second after
+    /// the last probe started, regardless of its result. It never moves back.
     next_probe: Option<Instant>,
 }
 
-/// No request is sent now; come back after this.
+/// The circuit is open; a request may try after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CircuitOpen(pub(crate) Duration);
 
-/// How the circuit is, for metrics.
+/// The state of the circuit, with its value in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Circuit {
     Closed = 0,
@@ -40,11 +40,11 @@ pub(crate) enum Circuit {
     Open = 2,
 }
 
-/// The right to send one request. Dropped without a report, it says nothing of the upstream.
+/// The right to send one request. Dropping it without a report leaves the circuit as it is.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
-    /// Of a probe: `State::next_probe` as this probe has set it, which tells the probes apart.
+    /// For a probe: the value that it gave `State::next_probe`, which identifies it.
     probe: Option<Instant>,
 }
 
@@ -54,7 +54,7 @@ impl Breaker {
         Self { threshold, state: Mutex::new(state) }
     }
 
-    /// Asks whether a request could be sent, without the right to do so.
+    /// Checks whether a request would be admitted, without admitting it.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Breaker {
         self.lock().probe_wait(now).map_or(Ok(()), |wait| Err(CircuitOpen(wait)))
     }
 
-    /// Asks to send a request.
+    /// Admits a request.
     ///
     /// # Errors
     ///
@@ -99,19 +99,19 @@ impl State {
 }
 
 impl Admission<'_> {
-    /// Whether this request tries for all the others.
+    /// Whether the request is a probe.
     pub(crate) fn is_probe(&self) -> bool {
         self.probe.is_some()
     }
 
-    /// Reports the result of the request; gives the circuit if that changed it.
+    /// Reports the result of the request; returns the new state of the circuit if it changed.
     pub(crate) fn report(self, failed: bool, now: Instant) -> Option<Circuit> {
         let breaker = self.breaker;
         let mut state = breaker.lock();
         let before = state.circuit;
         let is_closed = before == Circuit::Closed;
         if !is_closed && !self.is_probe() {
-            // Requests from before the circuit opened end one by one; only probes decide.
+            // Requests admitted before the circuit opened don't count any more; only probes do.
             return None;
         }
         if !failed {
@@ -122,7 +122,7 @@ impl Admission<'_> {
                 state.circuit = Circuit::Open;
             }
         } else if self.probe == state.next_probe {
-            // A probe that another has followed must not put off the one after that.
+            // Only the latest probe reopens the circuit: an earlier one must not delay the next.
             state.circuit = Circuit::Open;
         }
         if state.circuit == Circuit::Open && before != Circuit::Open {

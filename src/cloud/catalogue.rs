@@ -1,11 +1,11 @@
-//! The cloud's error codes and what is known of each, from one data file read at build time. It knows no gRPC: its
-//! kinds become status codes elsewhere.
+//! The catalogue of the cloud's error codes, generated at build time from `data/error-codes.tsv`. [`crate::status`] maps
+//! its kinds to gRPC codes.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
 
-/// What an error means to a caller.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A value in the request is wrong.
@@ -14,27 +14,27 @@ pub(crate) enum Kind {
     Unauthenticated,
     /// The identity may not do this.
     PermissionDenied,
-    /// Something that the request names is not there.
+    /// A resource named in the request does not exist.
     NotFound,
-    /// Something that the request would make is there already.
+    /// A resource that the request would create exists already.
     AlreadyExists,
-    /// The state of things does not allow it.
+    /// The state of a resource does not allow the operation.
     FailedPrecondition,
-    /// Another change got in the way.
+    /// A conflict with a concurrent change.
     Aborted,
     /// A quota or rate limit.
     ResourceExhausted,
-    /// The cloud ran out of time within itself.
+    /// A timeout inside the cloud.
     DeadlineExceeded,
-    /// The cloud has no such operation.
+    /// The cloud does not offer the operation.
     Unimplemented,
-    /// The cloud can't serve now.
+    /// The cloud is temporarily unavailable.
     Unavailable,
-    /// A fault inside the cloud.
+    /// An error inside the cloud.
     Internal,
 }
 
-/// Which of the cloud's two layers an error comes from.
+/// The layer of the cloud that an error comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plane {
     /// The front gateway, before the service saw the request.
@@ -43,42 +43,42 @@ pub(crate) enum Plane {
     Service,
 }
 
-/// Whether a request that met this error has been acted on.
+/// Whether the cloud processed a request that failed with this error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processed {
-    /// It was turned away before anything was done: a repeat is safe.
+    /// Rejected before processing: a retry is safe.
     No,
-    /// It was dealt with, and the answer is final.
+    /// Processed; the error is final.
     Yes,
-    /// It may or may not have taken effect.
+    /// The request may have taken effect.
     Unknown,
 }
 
-/// What is known of one error code, under one HTTP status or under all.
+/// The entry of one error code, for one HTTP status or for all.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// The cloud's own spelling.
+    /// The error code.
     pub(crate) code: &'static str,
-    /// The HTTP status that the row is for; 0 for every status without a row of its own.
+    /// The HTTP status of the row; 0 for every status without a separate row.
     pub(crate) status: u16,
     pub(crate) kind: Kind,
     pub(crate) plane: Plane,
     pub(crate) processed: Processed,
-    /// The pause before a repeat, when waiting helps.
+    /// The wait before a retry, if waiting helps.
     pub(crate) wait: Option<Duration>,
-    /// The type of what is missing or there already.
+    /// The type of the resource that does not exist or exists already.
     pub(crate) resource: Option<&'static str>,
-    /// What is used up, or which precondition fails.
+    /// The exhausted quota, or the type of the failed precondition.
     pub(crate) subject: Option<&'static str>,
-    /// What the code says, in our words.
+    /// A description of the error.
     pub(crate) meaning: &'static str,
-    /// What to do about it.
+    /// Advice for the caller.
     pub(crate) advice: &'static str,
 }
 
 include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
-/// The row for an error code as it came under an HTTP status.
+/// The row for an error code and an HTTP status.
 pub(crate) fn find(code: &str, status: u16) -> Option<&'static Row> {
     let row = |status| ROWS.binary_search_by(|row| (row.code, row.status).cmp(&(code, status))).ok();
     row(status).or_else(|| row(0)).and_then(|index| ROWS.get(index))

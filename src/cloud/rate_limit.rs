@@ -1,4 +1,4 @@
-//! A limit on requests a second towards the cloud, for accounts with a low quota. One limiter serves the whole process.
+//! Limits the requests per second to the cloud, for accounts with a low quota. The whole process shares one limiter.
 
 use std::{
     collections::VecDeque,
@@ -11,13 +11,13 @@ use tokio::{sync::Notify, time::Instant};
 use super::retry::Clock;
 use crate::sync::{Mutex, MutexGuard};
 
-/// The time in which at most the limit's number of requests leave.
+/// The length of the sliding window.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The most callers that wait. Their deadlines bound the queue of a low limit, this the queue of a high one.
+/// The length of the queue. It bounds the queue of a high limit; deadlines bound the queue of a low one.
 const LONGEST_QUEUE: usize = 1_024;
 
-/// A sliding window over the times at which requests left, and a first-in, first-out queue of callers.
+/// A sliding window over the send times of requests, with a first-in, first-out queue of callers.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     limit: usize,
@@ -26,11 +26,11 @@ pub(crate) struct RateLimiter {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the requests of the last window left, oldest first.
+    /// The send times of the requests in the window, oldest first.
     sent: VecDeque<Instant>,
-    /// Slots of requests that have not left yet. They count as if they left now: a request can take long to connect.
+    /// Slots of requests that are not sent yet. They count as if sent now, because connecting can take long.
     reserved: usize,
-    /// Waiting callers, first come first. Each has a notification of its own, which also identifies it.
+    /// Waiting callers in order of arrival. Each has a separate notification, which also identifies it.
     queue: VecDeque<Arc<Notify>>,
 }
 
@@ -43,10 +43,10 @@ pub(crate) struct RateLimited {
     pub(crate) limit: usize,
 }
 
-/// The right to send one request. Dropped unused, it goes to the next caller.
+/// The right to send one request. Dropped unused, it passes to the next caller.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// `None` once the request has left.
+    /// `None` once the request is sent.
     limiter: Option<Arc<RateLimiter>>,
 }
 
@@ -57,11 +57,12 @@ struct Ticket<'a> {
     notify: Arc<Notify>,
 }
 
-enum CertificateLock {
+/// The result of polling for a slot.
+enum NextSlot {
     Granted(Slot),
-    /// First in the queue; a slot is free at this time.
+    /// The caller is first in the queue, and a slot becomes free at this time.
     At(Instant),
-    /// Not the first, or every slot belongs to a request that has not left yet: a notification comes.
+    /// The caller is not first, or all slots belong to requests that are not sent yet: wait for a notification.
     Later,
 }
 
@@ -71,7 +72,7 @@ impl RateLimiter {
         Self { limit: limit.max(1), state: Mutex::default() }
     }
 
-    /// Waits for a slot, behind the callers that came before. Dropping the future gives the place in the queue up.
+    /// Waits for a slot behind earlier callers. Dropping the future leaves the queue.
     ///
     /// # Errors
     ///
@@ -80,18 +81,18 @@ impl RateLimiter {
         let ticket = self.enter(clock.now(), deadline)?;
         loop {
             let now = clock.now();
-            match ticket.turn(now) {
-                CertificateLock::Granted(slot) => return Ok(slot),
-                // Requests ahead can leave later than expected.
-                CertificateLock::At(at) if at >= deadline => {
+            match ticket.poll(now) {
+                NextSlot::Granted(slot) => return Ok(slot),
+                // Requests ahead can be sent later than expected.
+                NextSlot::At(at) if at >= deadline => {
                     return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
                 }
-                CertificateLock::At(at) => tokio::select! {
+                NextSlot::At(at) => tokio::select! {
                     biased;
                     () = ticket.notify.notified() => {}
                     () = clock.sleep(at.saturating_duration_since(now)) => {}
                 },
-                CertificateLock::Later => ticket.notify.notified().await,
+                NextSlot::Later => ticket.notify.notified().await,
             }
         }
     }
@@ -114,17 +115,17 @@ impl RateLimiter {
 }
 
 impl State {
-    /// Removes the times that no longer count.
+    /// Removes the send times that are out of the window.
     fn forget_before(&mut self, now: Instant) {
         while self.sent.front().is_some_and(|sent| *sent + WINDOW <= now) {
             self.sent.pop_front();
         }
     }
 
-    /// When a request with this many waiting requests ahead of it can leave.
+    /// The time at which a request with `ahead` waiting requests before it can be sent.
     ///
-    /// Each request needs the slot of the one that left `limit` before it: free slots first, then those of the requests that
-    /// left, then those of the requests that have not left yet, and then the same again a window later.
+    /// Each request reuses the slot of the request sent `limit` before it: first the free slots, then those of sent requests,
+    /// then those of requests not sent yet, and then the same again a window later.
     fn slot(&self, ahead: usize, limit: usize, now: Instant) -> Instant {
         let free = limit.saturating_sub(self.sent.len() + self.reserved);
         let (rounds, slot) = (ahead / limit, ahead % limit);
@@ -135,7 +136,7 @@ impl State {
         first + WINDOW * u32::try_from(rounds).unwrap_or(u32::MAX)
     }
 
-    /// Has the first of the queue look again.
+    /// Wakes the first caller in the queue.
     fn notify_first(&self) {
         if let Some(first) = self.queue.front() {
             first.notify_one();
@@ -144,26 +145,26 @@ impl State {
 }
 
 impl Ticket<'_> {
-    fn turn(&self, now: Instant) -> CertificateLock {
+    fn poll(&self, now: Instant) -> NextSlot {
         let mut state = self.limiter.lock();
         if !state.queue.front().is_some_and(|first| Arc::ptr_eq(first, &self.notify)) {
-            return CertificateLock::Later;
+            return NextSlot::Later;
         }
         state.forget_before(now);
         if state.sent.len() + state.reserved < self.limiter.limit {
             state.reserved += 1;
             state.queue.pop_front();
             state.notify_first();
-            return CertificateLock::Granted(Slot { limiter: Some(Arc::clone(self.limiter)) });
+            return NextSlot::Granted(Slot { limiter: Some(Arc::clone(self.limiter)) });
         }
-        state.sent.front().map_or(CertificateLock::Later, |oldest| CertificateLock::At(*oldest + WINDOW))
+        state.sent.front().map_or(NextSlot::Later, |oldest| NextSlot::At(*oldest + WINDOW))
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
-        // A ticket with a granted slot is no longer there.
+        // A ticket with a granted slot is no longer in the queue.
         if let Some(place) = state.queue.iter().position(|waiting| Arc::ptr_eq(waiting, &self.notify)) {
             state.queue.remove(place);
             if place == 0 {
@@ -174,15 +175,15 @@ impl Drop for Ticket<'_> {
 }
 
 impl Slot {
-    /// The request leaves: from now on its slot is taken for one window.
+    /// Marks the request as sent: its slot stays occupied for one window.
     pub(crate) fn sent(mut self, now: Instant) {
         if let Some(limiter) = self.limiter.take() {
             let mut state = limiter.lock();
             state.reserved -= 1;
-            // Two threads may have read their clocks in another order.
+            // Threads may read the clock and take the lock in different orders.
             let now = state.sent.back().map_or(now, |last| now.max(*last));
             state.sent.push_back(now);
-            // The first of the queue may not have had a time to wait for.
+            // The first caller in the queue may be waiting for a notification without a time.
             state.notify_first();
         }
     }

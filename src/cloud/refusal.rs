@@ -1,5 +1,5 @@
-//! An answer that is not success becomes a [`Refusal`]: kind, error code, message, ids. Every shape of body that the
-//! cloud's SDKs accept is read, and any other body still gives the kind from the HTTP status. It knows no gRPC.
+//! Decodes an error response into a [`Refusal`]: kind, error code, message, ids. Accepts every error body that the cloud's
+//! SDKs accept; for any other body the HTTP status determines the kind. [`crate::status`] maps kinds to gRPC codes.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,36 +8,36 @@ use serde_json::{Map, Value};
 use super::catalogue::{self, Kind, Plane, Processed, Row};
 use crate::mask::Masker;
 
-/// The longest message that reaches a caller: with its percent-encoding and the details, the answer still fits the
-/// 8 KiB of header space that gRPC clients give by default.
-const MOST_MESSAGE: usize = 1024;
+/// The maximum length of a message: percent-encoded and with the details, it fits the default header limit of gRPC
+/// clients, 8 KiB.
+const MAX_MESSAGE: usize = 1024;
 
-/// The longest wait that a `Retry-After` may ask for; longer is no hint to a program any more.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The maximum wait taken from `Retry-After`; a longer one is of no use to a program.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// What the cloud said when it did not do what was asked.
+/// An error response of the cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// The HTTP status.
     pub(crate) status: u16,
     /// The cloud's error code, if the body has one.
     pub(crate) code: Option<String>,
-    /// The cloud's message, masked and cut; ours if the body has none.
+    /// The cloud's message, masked and cut; a generated one if the body has none.
     pub(crate) message: String,
-    /// The cloud's id for the request.
+    /// The cloud's request id.
     pub(crate) request_id: Option<String>,
-    /// An opaque text that IAM can decode.
+    /// An opaque text for IAM's decoding API.
     pub(crate) encoded_authorization_message: Option<String>,
-    /// How long the cloud asks to wait.
+    /// The wait requested by `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
-    /// The cloud's clock, where a signature's date may be what is wrong.
+    /// The cloud's clock, if clock skew may have invalidated a signature.
     pub(crate) date: Option<SystemTime>,
-    /// Looked up once.
+    /// The code's row in the catalogue.
     row: Option<&'static Row>,
 }
 
 impl Refusal {
-    /// Reads an answer. `body` is the part of the body that was read; each text of it is masked before it is cut.
+    /// Decodes an error response. `body` is the part of the body that was read; its texts are masked before they are cut.
     pub(crate) fn read(
         masker: &Masker<'_>,
         status: u16,
@@ -48,11 +48,11 @@ impl Refusal {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}').trim();
         let json = serde_json::from_str::<Value>(text).ok();
-        let found = json.map(|json| Body::read(json, status, masker)).unwrap_or_default();
+        let found = json.map(|json| Body::of(json, status, masker)).unwrap_or_default();
         Self {
             status,
             message: match (&found.message, &found.code) {
-                (Some(message), _) => cut(message, MOST_MESSAGE),
+                (Some(message), _) => cut(message, MAX_MESSAGE),
                 (None, Some(code)) => format!("the cloud answered {status} {code} without a message"),
                 (None, None) => without_message(status, &masker.mask(text)),
             },
@@ -60,22 +60,22 @@ impl Refusal {
             code: found.code,
             request_id: request_id.or(found.request_id),
             encoded_authorization_message: found.encoded_authorization_message,
-            retry_after: retry_after.map(|wait| wait.min(LONGEST_WAIT)),
+            retry_after: retry_after.map(|wait| wait.min(MAX_WAIT)),
             date: None,
         }
     }
 
-    /// What the catalogue knows of the code.
+    /// The code's row in the catalogue.
     pub(crate) fn row(&self) -> Option<&'static Row> {
         self.row
     }
 
-    /// What the refusal means: by the catalogue, else by the HTTP status.
+    /// The kind of the refusal: by the catalogue, else by the HTTP status.
     pub(crate) fn kind(&self) -> Kind {
         self.row().map_or_else(|| by_status(self.status, self.code.is_some()), |row| row.kind)
     }
 
-    /// Whether the request has been acted on: by the catalogue, else by the HTTP status.
+    /// Whether the request was processed: by the catalogue, else by the HTTP status.
     pub(crate) fn processed(&self) -> Processed {
         self.row().map_or_else(
             || match self.status {
@@ -87,37 +87,36 @@ impl Refusal {
         )
     }
 
-    /// The layer that refused, where that is known.
+    /// The layer that refused, if known.
     pub(crate) fn plane(&self) -> Option<Plane> {
         self.row().map(|row| row.plane)
     }
 
-    /// How long to wait before a repeat, if waiting helps: as the cloud asks, else as its text says, else as the catalogue
-    /// advises.
+    /// The wait before a retry, if waiting helps: by `Retry-After`, else by the message, else by the catalogue.
     pub(crate) fn wait(&self) -> Option<Duration> {
         let by_status = matches!(self.status, 429 | 503).then_some(Duration::from_secs(1));
         self.retry_after
-            // When the window has passed, it has certainly turned.
-            .or_else(|| self.throttle().map(|throttle| throttle.window.min(LONGEST_WAIT)))
+            // After a full window the quota has been reset.
+            .or_else(|| self.throttle().map(|throttle| throttle.window.min(MAX_WAIT)))
             .or_else(|| self.row().map_or(by_status, |row| row.wait))
     }
 
-    /// Whether the cloud itself asks for the wait.
+    /// Whether the cloud requested the wait.
     pub(crate) fn is_wait_asked(&self) -> bool {
         self.retry_after.is_some()
     }
 
-    /// Whether the cloud refuses since there are too many requests.
+    /// Whether the cloud throttles requests.
     pub(crate) fn is_throttling(&self) -> bool {
         self.kind() == Kind::ResourceExhausted
     }
 
-    /// The limit that a throttling text names.
+    /// The limit in the message of a throttling error.
     pub(crate) fn throttle(&self) -> Option<Throttle<'_>> {
-        self.is_throttling().then(|| Throttle::read(&self.message)).flatten()
+        self.is_throttling().then(|| Throttle::parse(&self.message)).flatten()
     }
 
-    /// The parameters that the message names, as in `parameterName:domain_id`.
+    /// The parameters named in the message, as in `parameterName:domain_id`.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
         self.message.split("parameterName:").skip(1).filter_map(|rest| {
             let end = rest.find(|c: char| !(c.is_alphanumeric() || "_.-[]".contains(c))).unwrap_or(rest.len());
@@ -127,17 +126,17 @@ impl Refusal {
     }
 }
 
-/// A limit as the front gateway's text names it: `policy user over ratelimit,limit:200,time:5 minute`.
+/// A limit in the front gateway's message: `policy user over ratelimit,limit:200,time:5 minute`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Throttle<'a> {
-    /// Whom or what the limit is for: `user`, `api`, `ip`.
+    /// The scope of the limit: `user`, `api`, `ip`.
     pub(crate) policy: &'a str,
     pub(crate) limit: u64,
     pub(crate) window: Duration,
 }
 
 impl<'a> Throttle<'a> {
-    fn read(text: &'a str) -> Option<Self> {
+    fn parse(text: &'a str) -> Option<Self> {
         let (_, rest) = text.split_once("policy ")?;
         let (policy, rest) = rest.split_once(" over ratelimit,limit:")?;
         let (limit, rest) = rest.split_once(",time:")?;
@@ -156,7 +155,7 @@ impl<'a> Throttle<'a> {
     }
 }
 
-/// What a status means when nothing better is known.
+/// The kind of an HTTP status, for errors without a row in the catalogue.
 fn by_status(status: u16, has_code: bool) -> Kind {
     match status {
         400 => Kind::InvalidArgument,
@@ -169,13 +168,13 @@ fn by_status(status: u16, has_code: bool) -> Kind {
         501 => Kind::Unimplemented,
         502 | 503 => Kind::Unavailable,
         504 => Kind::DeadlineExceeded,
-        // The service refuses what it understands; without its code, the request did not reach a server that does.
+        // The service's errors have a code; without one the response is from another server, as of a wrong address.
         400..=499 if has_code => Kind::InvalidArgument,
         _ => Kind::Internal,
     }
 }
 
-/// What a body says of an error.
+/// The fields of an error body.
 #[derive(Debug, Default)]
 struct Body {
     code: Option<String>,
@@ -185,10 +184,10 @@ struct Body {
 }
 
 impl Body {
-    /// The names that the cloud and its IAM use: at the top, or one object down.
+    /// The field names of code and message in the cloud's services and IAM: at the top level, or one level below.
     const PAIRS: [(&str, &str); 3] = [("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")];
 
-    fn read(json: Value, status: u16, masker: &Masker<'_>) -> Self {
+    fn of(json: Value, status: u16, masker: &Masker<'_>) -> Self {
         let Value::Object(top) = json else { return Self::default() };
         let inner = || top.values().filter_map(Value::as_object);
         let pair = |object: &Map<_, _>| Self::pair(object, status, masker);
@@ -204,9 +203,9 @@ impl Body {
         }
     }
 
-    /// Code and message of one object. One of the two is enough, so that a body cut down to a code keeps it.
+    /// Code and message of one object. One of the two suffices.
     fn pair(object: &Map<String, Value>, status: u16, masker: &Masker<'_>) -> Option<(Option<String>, Option<String>)> {
-        // A documented code is no secret, even if a short token is spelled like it.
+        // A documented code is not masked, even if it equals a short token.
         let known =
             |value: &Value| value.as_str().filter(|code| catalogue::find(code, status).is_some()).map(str::to_owned);
         Self::PAIRS.iter().find_map(|(code, message)| {
@@ -218,7 +217,7 @@ impl Body {
     }
 }
 
-/// A short text; Keystone's codes are numbers.
+/// A short printable text or a number, as Keystone's codes are.
 fn short(value: &Value, most: usize, masker: &Masker<'_>) -> Option<String> {
     let text = match value {
         Value::String(text) => masker.mask(text).into_owned(),
@@ -236,13 +235,13 @@ fn without_message(status: u16, body: &str) -> String {
     if body.is_empty() {
         return format!("the cloud answered {status} without a body");
     }
-    // Enough to recognise whose page it is; mark-up and line breaks would not survive a terminal.
-    let glimpse: String = body.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
-    let glimpse = glimpse.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("the cloud answered {status} with a body that is no error object: {}", cut(&glimpse, 200))
+    // An excerpt long enough to recognize the server that sent the page, in one line.
+    let excerpt: String = body.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
+    let excerpt = excerpt.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("the cloud answered {status} with a body that is no error object: {}", cut(&excerpt, 200))
 }
 
-/// Cuts at a character boundary, and shows it.
+/// Cuts at a character boundary and marks the cut with an ellipsis.
 fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();

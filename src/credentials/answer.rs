@@ -1,4 +1,4 @@
-//! Failures of identity services: tells refusals from outages, and reads the pause that an answer asks for.
+//! Classifies error responses of identity services as refusals or outages, and parses `Retry-After`.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode, header};
 use super::source::reason;
 use crate::{mask::Masker, upstream::Response};
 
-/// Whether an answer of an identity service says no to the gateway, rather than that it can't serve now: proxies and
-/// services that start answer 404, 405 and the like too, and a 400 counts only in IAM's own words.
+/// Whether an identity service refused the gateway's credentials or request, so that retries can't help. Other statuses may
+/// come from proxies or a service that is starting; a 400 counts only with an error body of IAM.
 pub(super) fn is_refusal(answer: &Response) -> bool {
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
@@ -17,11 +17,11 @@ pub(super) fn is_refusal(answer: &Response) -> bool {
     }
 }
 
-/// The pause that an answer asks for, in seconds or as a date.
-pub(super) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+/// The delay in `Retry-After`, in seconds or as a date.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Too large a number is still a wish to wait.
+        // A number that overflows still asks for a wait.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
@@ -57,10 +57,10 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_asked_for_in_seconds_or_as_a_date() {
+    fn retry_after_is_in_seconds_or_a_date() {
         let asked = |text: &str| {
             let value = HeaderValue::from_str(text).unwrap();
-            asked_wait(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]))
+            retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]))
         };
         assert_eq!(asked(" 7 "), Some(Duration::from_secs(7)));
         for huge in ["18446744073709551615", "99999999999999999999999999"] {

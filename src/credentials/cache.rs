@@ -1,5 +1,5 @@
-//! Credentials that end and are fetched anew in time. One task fetches, whatever the load: callers only look at what it
-//! has, or wait for it as long as their own deadlines allow.
+//! Caches credentials that expire, and renews them in time. A single task fetches, regardless of load; callers read its
+//! result or wait for it until their deadlines.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,47 +16,47 @@ use crate::{
     telemetry::{CredentialState, Renewals},
 };
 
-/// No fetch takes longer.
-const FETCH: Duration = Duration::from_secs(15);
+/// Timeout for a fetch.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Renewed when about so much of its life is over.
+/// The fraction of the lifetime after which a credential is renewed.
 const RENEW_AT: f64 = 0.8;
 
-/// Refused this soon after it was fetched, another of its kind would be refused too. The time doubles with each credential
-/// that is refused early, so that calls can't drive fetches.
+/// A credential refused before this age is not replaced, because the next one would be refused too. The age doubles with
+/// each early refusal, so that calls can't drive the rate of fetches.
 const YOUNG: Duration = Duration::from_secs(2);
 
-/// Pauses after fetches that failed: the first, the longest, and the one after a refusal, since wrong passwords lock the
-/// account they are for.
+/// Delays after failed fetches: the first, the longest, and the delay after a refusal, because wrong passwords lock the
+/// account.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+const REFUSED_DELAY: Duration = Duration::from_secs(300);
 
-/// No `Retry-After` delays a fetch by more.
-const LONGEST_ASKED: Duration = Duration::from_secs(60);
+/// The maximum delay taken from `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// A credential with a shorter life serves as long as it lives; the next fetches are spaced up to this time.
+/// A credential with a shorter lifetime is used until it expires; the fetches after it are spaced up to this interval.
 const SHORT_LIFE: Duration = Duration::from_secs(60);
 
-/// No life counts as longer: the credential is fetched again by then.
+/// The maximum lifetime: a credential is fetched again by then.
 const LONGEST_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What a source gave.
+/// The result of a successful fetch.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetched {
     pub(crate) credential: Credential,
-    /// How long it is good for, from now on.
+    /// The remaining lifetime.
     pub(crate) life: Duration,
 }
 
-/// Why a source gave nothing.
+/// The error of a failed fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failed {
-    /// For people; it quotes no secret.
+    /// A description without secrets.
     pub(crate) cause: String,
-    /// Whether asking again can't help as things are.
+    /// Whether the source refused, so that retries can't help.
     pub(crate) refused: bool,
-    /// The pause that the source asks for; of it, no more than [`LONGEST_ASKED`] is kept.
+    /// The delay requested by the source, used up to [`MAX_RETRY_AFTER`].
     pub(crate) wait: Option<Duration>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Failed {
 struct State {
     current: Option<Current>,
     failure: Option<Failure>,
-    /// Credentials in a row that were refused early.
+    /// Consecutive credentials that were refused early.
     retired: u32,
 }
 
@@ -78,11 +78,11 @@ struct Current {
 #[derive(Debug)]
 struct Failure {
     failed: Failed,
-    /// When the next fetch begins.
+    /// The start of the next fetch.
     again: Instant,
 }
 
-/// Credentials from one source.
+/// The credentials of one source.
 #[derive(Debug)]
 pub(crate) struct Cache {
     state: watch::Sender<State>,
@@ -91,7 +91,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Begins to fetch, and says in the log from where. Needs a runtime, which must outlive the cache.
+    /// Starts fetching; `source` names the source in logs. Needs a runtime, which must outlive the cache.
     pub(crate) fn start<F>(source: &str, fetch: impl Fn() -> F + Send + Sync + 'static, renewals: Renewals) -> Self
     where
         F: Future<Output = Result<Fetched, Failed>> + Send + 'static,
@@ -99,14 +99,14 @@ impl Cache {
         let state = watch::Sender::new(State::default());
         let renew = Arc::new(Notify::new());
         let task = {
-            let task = Keep { source: source.to_owned(), state: state.clone(), renew: Arc::clone(&renew), renewals };
+            let task = Renewal { source: source.to_owned(), state: state.clone(), renew: Arc::clone(&renew), renewals };
             Arc::new((task, fetch))
         };
         let panics = task.0.renewals.panics.clone();
         let restarted = Arc::clone(&task);
         let panicked = move |delay| {
             restarted.0.renewals.failed.inc();
-            restarted.0.fail(&Failed::now("the fetch panicked".into()), delay);
+            restarted.0.fail(&Failed::temporary("the fetch panicked".into()), delay);
         };
         let run = move || {
             let task = Arc::clone(&task);
@@ -115,11 +115,11 @@ impl Cache {
         Self { state, renew, _renewing: supervise(format!("credential of {source}"), panics, run, panicked) }
     }
 
-    /// What is good now, or will be when the fetch in flight ends.
+    /// The valid credential; waits for a fetch in progress.
     ///
     /// # Errors
     ///
-    /// The last fetch failed, and it is not yet time for the next.
+    /// The last fetch failed, and the next one is not due yet.
     pub(crate) async fn credential(&self) -> Result<Credential, CredentialError> {
         let mut state = self.state.subscribe();
         loop {
@@ -131,7 +131,7 @@ impl Cache {
                     return Ok(current.credential.clone());
                 }
                 if let Some(failure) = state.failure.as_ref().filter(|failure| failure.again > now) {
-                    return Err(failure.missing(now));
+                    return Err(failure.error(now));
                 }
             }
             preemption_point();
@@ -140,27 +140,27 @@ impl Cache {
         }
     }
 
-    /// Waits for the first that is good.
+    /// Waits for the first successful fetch.
     pub(crate) async fn first(&self) {
         let _ = self.state.subscribe().wait_for(|state| state.current.is_some()).await;
     }
 
-    /// Takes a refused one out of use, once, and has another fetched; says whether it did.
+    /// Stops using a refused credential and requests a fetch; returns whether it was in use and old enough.
     pub(crate) fn retire(&self, refused: &Credential) -> bool {
         let retired = self.state.send_if_modified(|state| {
-            let youth = (YOUNG * 2u32.saturating_pow(state.retired.min(16))).min(REFUSED_PAUSE);
+            let youth = (YOUNG * 2u32.saturating_pow(state.retired.min(16))).min(REFUSED_DELAY);
             let Some(current) =
                 state.current.take_if(|current| current.credential == *refused && current.since.elapsed() >= youth)
             else {
                 return false;
             };
-            let was_used = current.since.elapsed() >= 2 * REFUSED_PAUSE;
+            let was_used = current.since.elapsed() >= 2 * REFUSED_DELAY;
             state.retired = if was_used { 1 } else { state.retired.saturating_add(1) };
             true
         });
         if retired {
             preemption_point();
-            warn!("the cloud refuses the credential in use; another is fetched");
+            warn!("the cloud refused the current credential; fetching another one");
             self.renew.notify_one();
         }
         retired
@@ -168,7 +168,7 @@ impl Cache {
 }
 
 impl Failure {
-    fn missing(&self, now: Instant) -> CredentialError {
+    fn error(&self, now: Instant) -> CredentialError {
         let cause = self.failed.cause.clone();
         if self.failed.refused {
             CredentialError::Refused(cause)
@@ -179,23 +179,23 @@ impl Failure {
 }
 
 impl Failed {
-    /// A failure that may be over soon.
-    pub(crate) fn now(cause: String) -> Self {
+    /// A temporary failure.
+    pub(crate) fn temporary(cause: String) -> Self {
         Self { cause, refused: false, wait: None }
     }
 }
 
-/// The task that fetches.
+/// The task that fetches and renews.
 #[derive(Debug)]
-struct Keep {
+struct Renewal {
     source: String,
     state: watch::Sender<State>,
     renew: Arc<Notify>,
     renewals: Renewals,
 }
 
-impl Keep {
-    /// Fetches, and fetches again in time, for ever.
+impl Renewal {
+    /// Fetches and renews credentials for ever.
     async fn run<F>(&self, fetch: &(impl Fn() -> F + Sync))
     where
         F: Future<Output = Result<Fetched, Failed>> + Send,
@@ -204,13 +204,13 @@ impl Keep {
         let (mut delay, mut spacing) = (FIRST_DELAY, FIRST_DELAY);
         loop {
             self.renewals.state(CredentialState::Fetching);
-            let fetched = tokio::time::timeout(FETCH, fetch())
-                .await
-                .unwrap_or_else(|_| Err(Failed::now(format!("{source} does not answer within {FETCH:?}"))));
-            // Used, it would be refused.
-            let fetched = fetched.and_then(|fresh| match fresh.life {
-                Duration::ZERO => Err(Failed::now(format!("{source} gave a credential that has ended already"))),
-                _ => Ok(fresh),
+            let fetched = tokio::time::timeout(FETCH_TIMEOUT, fetch()).await.unwrap_or_else(|_| {
+                Err(Failed::temporary(format!("no response from {source} within {FETCH_TIMEOUT:?}")))
+            });
+            // The cloud would refuse it.
+            let fetched = fetched.and_then(|fetched| match fetched.life {
+                Duration::ZERO => Err(Failed::temporary(format!("{source} issued an expired credential"))),
+                _ => Ok(fetched),
             });
             match fetched {
                 Ok(Fetched { credential, life }) => {
@@ -228,9 +228,9 @@ impl Keep {
                 }
                 Err(failed) => {
                     let longest = delay.mul_f64(0.5 + 0.5 * fastrand::f64());
-                    let asked = failed.wait.unwrap_or_default().min(LONGEST_ASKED);
-                    let wait = if failed.refused { REFUSED_PAUSE } else { asked.max(longest) };
-                    warn!(%source, cause = failed.cause, ?wait, "no credential");
+                    let retry_after = failed.wait.unwrap_or_default().min(MAX_RETRY_AFTER);
+                    let wait = if failed.refused { REFUSED_DELAY } else { retry_after.max(longest) };
+                    warn!(%source, cause = failed.cause, ?wait, "credential fetch failed");
                     self.renewals.failed.inc();
                     delay = (delay * 2).min(LONGEST_DELAY);
                     self.fail(&failed, wait);
@@ -240,7 +240,7 @@ impl Keep {
         }
     }
 
-    /// Serves a fresh credential until it is time for the next fetch: after `next`, or as soon as it is retired.
+    /// Publishes a new credential and waits for the next fetch: until `next` has passed, or the credential is retired.
     async fn serve(&self, credential: Credential, life: Duration, next: Duration) {
         let since = Instant::now();
         let until = since + life;
@@ -259,18 +259,18 @@ impl Keep {
         loop {
             tokio::select! {
                 () = &mut renewal => return,
-                // One that came while another fetch was under way has had its answer.
+                // Ignores renewals that were requested during a fetch.
                 () = self.renew.notified() => if self.state.borrow().current.is_none() { return },
                 () = &mut end, if ends_before => {
                     ends_before = false;
-                    let cause = format!("{} gives credentials that last only {life:?}", self.source);
-                    self.fail(&Failed::now(cause), next.saturating_sub(life));
+                    let cause = format!("credentials of {} expire after only {life:?}", self.source);
+                    self.fail(&Failed::temporary(cause), next.saturating_sub(life));
                 }
             }
         }
     }
 
-    /// Tells callers of a failure, until the next fetch.
+    /// Publishes a failure to callers until the next fetch.
     fn fail(&self, failed: &Failed, wait: Duration) {
         self.renewals.state(if failed.refused { CredentialState::Refused } else { CredentialState::Failed });
         let again = Instant::now() + wait;

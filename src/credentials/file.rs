@@ -1,5 +1,5 @@
-//! A credential that comes from a file, wholly or in part, and is replaced when the file changes. While the file can't be
-//! used, the previous credential stays.
+//! Credentials from a watched file, in whole or in part. A changed file replaces the credential; while the file is invalid,
+//! the previous credential stays in use.
 
 use std::{
     fmt, fs,
@@ -14,12 +14,12 @@ use tracing::info;
 use super::Kind;
 use crate::{file_watcher, secret::Secret, telemetry::FileReloads};
 
-/// Largest file that is read; a token has some kilobytes.
+/// The maximum file size. A token has a few kilobytes.
 const MAX_SIZE: u64 = 1024 * 1024;
 
 type Make = Arc<dyn Fn(&str) -> Result<Kind, String> + Send + Sync>;
 
-/// A file that was read once, and the way from its text to a credential.
+/// A file that was read once, with the function that makes a credential of its text.
 #[derive(Clone)]
 pub(crate) struct CredentialFile {
     setting: &'static str,
@@ -33,7 +33,7 @@ impl CredentialFile {
     ///
     /// # Errors
     ///
-    /// The file can't be read, or its text makes no credential. The error quotes nothing of the text.
+    /// The file can't be read, or its text is not a valid credential. The error quotes no part of the text.
     pub(crate) fn load(
         setting: &'static str,
         path: PathBuf,
@@ -44,7 +44,7 @@ impl CredentialFile {
         Ok(Self { setting, path, text, make: Arc::new(make) })
     }
 
-    /// The credential as the text has it.
+    /// The credential in the text.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl CredentialFile {
         self.setting
     }
 
-    /// Hands each new credential to `replace`, until the result is dropped. Needs a runtime.
+    /// Watches the file and passes each new credential to `replace`, until the result is dropped. Needs a runtime.
     pub(super) fn follow(
         self,
         reloads: FileReloads,
@@ -97,7 +97,7 @@ pub(super) struct FollowedFile {
 
 struct State {
     path: PathBuf,
-    /// The text that the credential in use was made of.
+    /// The text of the credential in use.
     text: Mutex<Secret>,
     make: Make,
     replace: Box<dyn Fn(Kind) -> Result<(), String> + Send + Sync>,
@@ -110,10 +110,10 @@ impl fmt::Debug for State {
 }
 
 impl FollowedFile {
-    /// Looks at the file at once, as when its credential was refused. Failures are left to the watcher to report.
+    /// Reloads the file at once, as after a refusal of its credential. The watcher reports failures.
     pub(super) async fn reload_now(&self) {
         let file = Arc::clone(&self.file);
-        // A file on a slow volume must not hold up other calls.
+        // A slow volume must not block other calls.
         if let Ok(Ok(true)) = tokio::task::spawn_blocking(move || file.reload()).await {
             self.reloads.loaded.inc();
             info!(setting = self.reloads.setting, "file loaded again");
@@ -124,7 +124,7 @@ impl FollowedFile {
 impl State {
     fn reload(&self) -> Result<bool, String> {
         let about = |error| format!("{} {error}", self.path.display());
-        // Locked over the whole reload: a slower one must not put an older credential back.
+        // Locked during the whole reload: a slower reload must not restore an older credential.
         let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         let text = read(&self.path).map_err(about)?;
         if *current == text {
@@ -139,7 +139,7 @@ impl State {
 fn read(path: &Path) -> Result<Secret, String> {
     let mut text = String::new();
     let read = fs::File::open(path).and_then(|file| {
-        // At once as large as it gets: a text that grows leaves copies behind.
+        // Reserves the full size: a reallocation would leave an unwiped copy.
         text.reserve(usize::try_from(file.metadata()?.len().min(MAX_SIZE)).unwrap_or_default() + 64);
         file.take(MAX_SIZE + 1).read_to_string(&mut text)
     });
@@ -165,7 +165,7 @@ mod tests {
         CredentialFile::load("token-file", path.to_owned(), make)
     }
 
-    /// A held token, with the metrics of its file.
+    /// A managed token from a file, with its metrics.
     fn managed(path: &Path) -> (Arc<ManagedCredential>, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::default());
         let managed = ManagedCredential::start(Kind::File(load(path).unwrap()), "default", &Arc::default(), &metrics);
@@ -205,7 +205,7 @@ mod tests {
             until(&|| failed(u32::try_from(index).unwrap() + 1)).await;
             assert_eq!(credential(&managed).await, token("one"));
         }
-        // A new file in the old one's place.
+        // A new file that replaces the old one.
         fs::write(folder.path().join("next"), "second\n").unwrap();
         fs::rename(folder.path().join("next"), &path).unwrap();
         until(&|| metrics.text().contains("apig_gateway_file_reload_failing{setting=\"token-file\"} 0")).await;

@@ -1,5 +1,5 @@
-//! A fuse for one key pair: signing stops after refused signatures, before the cloud locks the pair for all that use
-//! it. Pure: time comes as an argument.
+//! A circuit breaker for one key pair: stops signing after refused signatures, before the cloud locks the pair for all its
+//! users. Time is an argument.
 //!
 //! The cloud locks a pair for five minutes after more than five failed signatures in a row.
 
@@ -7,74 +7,74 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Refused signatures in a row that open the fuse.
+/// Consecutive refused signatures that open the fuse.
 const OPEN_AFTER: u32 = 2;
 
-/// How long it stays open before a request probes: at first, and at most.
+/// The first and the longest time for which the fuse stays open before a probe.
 const FIRST_OPEN: Duration = Duration::from_secs(30);
 const LONGEST_OPEN: Duration = Duration::from_secs(300);
 
-/// Signatures of a pair that is not trusted and may have been refused: the known refusals, and the requests that their
-/// callers abandoned before the answer came. After as many, the next signature waits.
+/// The maximum of possible refusals of a pair that is not trusted: known refusals, and requests abandoned before their
+/// response. After these the next signature is delayed.
 const MOST_POSSIBLE_REFUSALS: u32 = 4;
 
-/// Told to callers that come while a probe is under way.
-const PROBE_TAKES: Duration = Duration::from_secs(1);
+/// The retry delay for callers while a probe is in progress.
+const PROBE_DELAY: Duration = Duration::from_secs(1);
 
 /// The state of one key pair's fuse.
 #[derive(Debug, Default)]
 pub(crate) struct Fuse {
     state: State,
-    /// The one request that may be under way while the pair is not trusted.
+    /// The one request in progress while the pair is not trusted.
     single: Option<Pass>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Requests are signed. A pair without any signature that was accepted, or with one that was refused since, is not
-    /// trusted: its requests go one by one.
+    /// Requests are signed. A pair is trusted after an accepted signature, until one is refused; requests of other pairs
+    /// are sent one at a time.
     Closed { accepted: bool, refusals: u32, abandoned: u32, not_before: Option<Instant> },
-    /// Nothing is signed until a probe may go.
+    /// Nothing is signed before the next probe.
     Open { until: Instant, delay: Duration },
 }
 
 /// The right to send one signed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
-    /// One of many.
+    /// For one of many concurrent requests.
     Shared,
-    /// The only one.
+    /// For the only request in progress.
     Single,
-    /// The only one, and its outcome closes or reopens the fuse.
+    /// For the only request in progress, which closes or reopens the fuse.
     Probe,
 }
 
-/// The answer to a request for a pass.
+/// The result of asking for a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub(crate) enum Decision {
     Admitted(Pass),
-    /// Another request is under way, or has to be awaited until this moment; ask again after a change.
+    /// Ask again after a change, or at this time: another request is in progress, or the next one is delayed.
     Wait(Option<Instant>),
-    /// The fuse is open; a probe may go after this.
+    /// The fuse is open; a probe is allowed after this time.
     Open(Duration),
 }
 
-/// The outcome of a signed request, as far as it concerns the signature.
+/// The outcome of a signed request with respect to the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The answer proves that the signature was accepted.
+    /// The response proves that the signature was accepted.
     Accepted,
     /// The signature was refused.
     Refused,
-    /// The answer proves nothing, or nothing was sent.
+    /// The response proves neither, or the request was not sent.
     Unproven,
-    /// The request was sent, and the connection broke before an answer.
+    /// The request was sent, but the connection failed before the response.
     Interrupted,
-    /// The request was sent, and its caller left before an answer.
+    /// The request was sent, but its caller cancelled it before the response.
     Abandoned,
 }
 
-/// The fuse's position, for metrics.
+/// The state of the fuse in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
     Closed = 0,
@@ -99,12 +99,12 @@ impl State {
 }
 
 impl Fuse {
-    /// Whether its requests need no turn: the last answer about a signature accepted it.
+    /// Whether requests can be sent concurrently: the last signature with a known result was accepted.
     pub(crate) fn is_trusted(&self) -> bool {
         matches!(self.state, State::Closed { accepted: true, refusals: 0, .. })
     }
 
-    /// Trusts a pair, since the previous one from the same source was accepted.
+    /// Trusts the pair because the previous pair from the same source was accepted.
     pub(crate) fn trust(&mut self) {
         if matches!(self.state, State::Closed { refusals: 0, .. }) {
             self.state = State::trusted();
@@ -119,22 +119,22 @@ impl Fuse {
         }
     }
 
-    /// Asks to send a signed request. A pass has to be settled.
-    pub(crate) fn admit(&mut self, now: Instant) -> Admission {
+    /// Asks for a pass for one signed request. A pass has to be settled.
+    pub(crate) fn admit(&mut self, now: Instant) -> Decision {
         let pass = match self.state {
-            State::Closed { accepted: true, refusals: 0, .. } => return Admission::Admitted(Pass::Shared),
-            State::Closed { .. } if self.single.is_some() => return Admission::Wait(None),
-            State::Closed { not_before: Some(moment), .. } if now < moment => return Admission::Wait(Some(moment)),
+            State::Closed { accepted: true, refusals: 0, .. } => return Decision::Admitted(Pass::Shared),
+            State::Closed { .. } if self.single.is_some() => return Decision::Wait(None),
+            State::Closed { not_before: Some(moment), .. } if now < moment => return Decision::Wait(Some(moment)),
             State::Closed { .. } => Pass::Single,
-            State::Open { until, .. } if now < until => return Admission::Open(until - now),
-            State::Open { .. } if self.single.is_some() => return Admission::Open(PROBE_TAKES),
+            State::Open { until, .. } if now < until => return Decision::Open(until - now),
+            State::Open { .. } if self.single.is_some() => return Decision::Open(PROBE_DELAY),
             State::Open { .. } => Pass::Probe,
         };
         self.single = Some(pass);
-        Admission::Admitted(pass)
+        Decision::Admitted(pass)
     }
 
-    /// Takes a pass back with the outcome of its request.
+    /// Returns a pass with the outcome of its request.
     pub(crate) fn settle(&mut self, pass: Pass, verdict: Verdict, now: Instant) {
         if pass != Pass::Shared {
             self.single = None;
@@ -147,21 +147,21 @@ impl Fuse {
                     *refusals += 1;
                     *not_before = spacing(*refusals + *abandoned).map(|delay| now + delay);
                 }
-                // Another request's acceptance may have come first.
+                // Counts only if no other request was accepted in the meantime.
                 Verdict::Abandoned if pass == Pass::Single && (!*accepted || *refusals > 0) => {
                     *abandoned = abandoned.saturating_add(1);
                     *not_before = spacing(*refusals + *abandoned).map(|delay| now + delay);
                 }
                 Verdict::Abandoned | Verdict::Unproven | Verdict::Interrupted => {}
             },
-            // Requests that were sent before it opened come home one by one; only the probe decides.
+            // Requests sent before the fuse opened don't count any more; only the probe does.
             State::Open { delay, .. } if pass == Pass::Probe => match verdict {
                 Verdict::Accepted => self.state = State::trusted(),
                 Verdict::Refused => {
                     let delay = (*delay * 2).min(LONGEST_OPEN);
                     self.state = State::open(now, delay);
                 }
-                // The cloud may have counted a refusal that nobody has seen.
+                // The cloud may have counted a refusal that the gateway did not see.
                 Verdict::Abandoned | Verdict::Interrupted => {
                     let delay = *delay;
                     self.state = State::open(now, delay);
@@ -173,7 +173,7 @@ impl Fuse {
     }
 }
 
-/// The pause before the next signature of a pair that is not trusted.
+/// The delay before the next signature of a pair that is not trusted.
 fn spacing(possible_refusals: u32) -> Option<Duration> {
     let beyond = possible_refusals.checked_sub(MOST_POSSIBLE_REFUSALS)?;
     Some((FIRST_OPEN * 2u32.saturating_pow(beyond.min(8))).min(LONGEST_OPEN))

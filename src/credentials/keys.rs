@@ -15,7 +15,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// # Errors
     ///
-    /// A part is empty, or can't be in a header. The text quotes none of them.
+    /// A part is empty or invalid in a header. The error quotes no part.
     pub(crate) fn new(access_key_id: &str, secret: &str, security_token: Option<&str>) -> Result<Self, &'static str> {
         let (access_key_id, secret) = (access_key_id.trim(), secret.trim());
         let is_plain =

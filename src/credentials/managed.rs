@@ -1,5 +1,5 @@
-//! One credential that the gateway holds: a token, keys, or a source to fetch them from. It can be replaced while calls
-//! use it.
+//! One credential of the gateway: a token, a key pair, or a source to fetch them from. It can be replaced while calls use
+//! it.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -9,31 +9,31 @@ use super::{
     Credential, CredentialError, Grant, Kind,
     cache::{Cache, Fetched},
     file::FollowedFile,
-    fuse::{Admission, Position},
+    fuse::{Decision, Position},
     signing_key::{KeyRing, Sent, SigningKey},
 };
 use crate::telemetry::Metrics;
 
-/// A credential that the gateway holds.
+/// A credential of the gateway.
 #[derive(Debug)]
 pub(crate) struct ManagedCredential {
     active: watch::Sender<Arc<Active>>,
     lineage: Arc<Lineage>,
     metrics: Arc<Metrics>,
-    /// The file that it comes from.
+    /// The watched file of the credential.
     file: Option<FollowedFile>,
 }
 
-/// The credential in use, with the state that ends with it.
+/// The credential in use, with its state.
 #[derive(Debug)]
 enum Active {
-    /// One that stays as it is.
+    /// A credential that does not expire.
     Fixed(Credential),
-    /// One that ends and is fetched anew.
+    /// A credential that expires and is renewed.
     Fetched(Cache),
 }
 
-/// The key pairs of one identity, one after the other.
+/// The successive key pairs of one identity.
 #[derive(Debug)]
 struct Lineage {
     /// The identity's name, for metrics.
@@ -44,11 +44,11 @@ struct Lineage {
 }
 
 impl ManagedCredential {
-    /// Begins to follow or to fetch it. Needs a runtime.
+    /// Starts watching or fetching the credential. Needs a runtime.
     ///
     /// # Errors
     ///
-    /// A client for a source can't be set up.
+    /// The HTTP client of a source can't be created.
     pub(crate) fn start(
         kind: Kind,
         name: &str,
@@ -73,24 +73,23 @@ impl ManagedCredential {
         }))
     }
 
-    /// Puts another credential in its place, as when the files that held it have changed. Calls that wait for the old one
-    /// get the new one; state tied to the old one, such as a fetch, a back-off or an open fuse, ends with it. Needs a
-    /// runtime.
+    /// Replaces the credential, as after a change of its file. Calls that wait for the old credential get the new one. State
+    /// of the old one, such as a fetch, a backoff or an open fuse, is dropped. Needs a runtime.
     ///
     /// # Errors
     ///
-    /// A client for a source can't be set up; the old credential stays.
+    /// The HTTP client of a source can't be created; the old credential stays in use.
     pub(crate) fn replace(&self, kind: Kind) -> Result<(), String> {
         let active = Active::start(kind, &self.lineage, &self.metrics)?;
         self.active.send_replace(Arc::new(active));
         Ok(())
     }
 
-    /// The authorization of one request; `sent` is asked when the request may leave.
+    /// The authorization of one request; `sent` is called when the request may be sent.
     ///
     /// # Errors
     ///
-    /// None can be fetched now, or the key pair's fuse is open.
+    /// Fetching failed, or the key pair's fuse is open.
     pub(super) async fn grant(&self, sent: &(impl Fn() -> Sent + Sync)) -> Result<Grant, CredentialError> {
         let mut active = self.active.subscribe();
         loop {
@@ -103,18 +102,18 @@ impl ManagedCredential {
         }
     }
 
-    /// Takes a refused one out of use, if it can be fetched anew.
+    /// Stops using a refused credential, if it can be fetched again.
     pub(super) fn retire(&self, refused: &Credential) {
         if let Active::Fetched(cache) = &**self.active.borrow() {
             cache.retire(refused);
         }
     }
 
-    /// Whether a refused one has been replaced, so that a repeat may succeed; waits for a fetch.
+    /// Whether a refused credential has been replaced, so that a retry may succeed; waits for a fetch.
     ///
     /// # Errors
     ///
-    /// The refused one has been retired, and another can't be fetched now.
+    /// The refused credential is retired, and fetching another one failed.
     pub(super) async fn is_replaced(&self, refused: &Credential) -> Result<bool, CredentialError> {
         if let Some(file) = self.file.as_ref().filter(|_| !refused.is_signature()) {
             file.reload_now().await;
@@ -123,13 +122,13 @@ impl ManagedCredential {
         current.is_replaced(refused).await
     }
 
-    /// Waits until another credential is put in its place.
+    /// Waits until the credential is replaced.
     pub(super) async fn replaced(&self) {
         // The sender lives in `self`.
         let _ = self.active.subscribe().changed().await;
     }
 
-    /// Waits for the first.
+    /// Waits for the first valid credential.
     pub(crate) async fn ready(&self) {
         let mut active = self.active.subscribe();
         loop {
@@ -160,8 +159,8 @@ impl Active {
                 let fetch = move || {
                     let (source, lineage) = (Arc::clone(&source), Arc::clone(&lineage));
                     async move {
-                        let fresh = source.fetch().await?;
-                        Ok(Fetched { credential: lineage.adopt(fresh.credential, true), ..fresh })
+                        let fetched = source.fetch().await?;
+                        Ok(Fetched { credential: lineage.adopt(fetched.credential, true), ..fetched })
                     }
                 };
                 Self::Fetched(Cache::start(&name_of_source, fetch, renewals))
@@ -180,20 +179,20 @@ impl Active {
         loop {
             let credential = self.credential().await?;
             let Credential::Keys(key) = &credential else { return Ok(credential.into()) };
-            // Before the question, so that no change is missed.
+            // Subscribes before asking, so that no change is missed.
             let mut changes = key.changes();
             match key.admit() {
-                Admission::Admitted(pass) => {
+                Decision::Admitted(pass) => {
                     let permit = Some(key.permit(pass, sent()));
                     return Ok(Grant { credential, permit });
                 }
-                Admission::Wait(None) => drop(changes.changed().await),
-                Admission::Wait(Some(moment)) => tokio::select! {
+                Decision::Wait(None) => drop(changes.changed().await),
+                Decision::Wait(Some(moment)) => tokio::select! {
                     _ = changes.changed() => {}
                     () = tokio::time::sleep_until(moment) => {}
                 },
-                Admission::Open(wait) => {
-                    // A pair that can be fetched anew need not be waited for.
+                Decision::Open(wait) => {
+                    // If the pair can be fetched again, there is no need to wait for it.
                     let is_retired = matches!(self, Self::Fetched(cache) if cache.retire(&credential));
                     if !is_retired {
                         return Err(CredentialError::Suspended { code: key.last_code(), wait });
@@ -208,7 +207,7 @@ impl Active {
             Self::Fixed(credential) => credential.clone(),
             Self::Fetched(_) => match self.credential().await {
                 Ok(credential) => credential,
-                Err(missing @ CredentialError::Unavailable { .. }) => return Err(missing),
+                Err(error @ CredentialError::Unavailable { .. }) => return Err(error),
                 Err(_) => return Ok(false),
             },
         };
@@ -223,7 +222,7 @@ impl Active {
 }
 
 impl Lineage {
-    /// Ends it: the next credential has nothing to do with the last.
+    /// Ends the lineage: the next credential is unrelated to the last.
     fn end(&self) {
         if let Some(last) = self.last.lock().unwrap_or_else(PoisonError::into_inner).take() {
             last.hide(&self.name);
@@ -231,8 +230,8 @@ impl Lineage {
         }
     }
 
-    /// Makes a credential the identity's current one. A key pair that is in use already keeps its fuse; one that is fetched
-    /// in place of a trusted pair is trusted too, since its source has been shown to give pairs that work.
+    /// Makes a credential the identity's current one. A key pair that is in use already keeps its fuse. A pair fetched in
+    /// place of a trusted pair is trusted too, because its source has issued valid pairs before.
     fn adopt(&self, credential: Credential, is_fetched: bool) -> Credential {
         let (credential, key) = match credential {
             Credential::Token(_) => (credential, None),

@@ -1,7 +1,6 @@
-//! The project for calls that name none: given, or found in IAM by its name, once.
+//! The default project of calls without one: configured by id, or looked up once in IAM by name.
 //!
-//! A task of the gateway's own asks IAM, when a call first needs the project: callers wait for it, each as long as its own
-//! deadline allows.
+//! A background task asks IAM when a call first needs the project. Callers wait for it until their deadlines.
 
 use std::{
     sync::Arc,
@@ -17,35 +16,35 @@ use tracing::{info, warn};
 
 use super::{
     Credential, CredentialError, Credentials, SigningInput, Verdict,
-    answer::{asked_wait, is_refusal},
+    answer::{is_refusal, retry_after},
     source::reason,
     supervisor::supervise,
 };
 use crate::{
     mask::Masker,
     telemetry::Metrics,
-    upstream::{self as exchange, Response, Upstream},
+    upstream::{self, Response, Upstream},
 };
 
-/// No look-up takes longer.
-const LOOK_UP: Duration = Duration::from_secs(15);
+/// Timeout for a lookup.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Pauses after look-ups that failed: the first, and the longest. No `Retry-After` delays a look-up by more either.
+/// The first and the longest delay after a failed lookup. The longest also bounds `Retry-After`.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// The default project.
 #[derive(Debug)]
 pub(crate) enum Project {
-    /// Every call must name its own.
+    /// Every call has to name a project.
     None,
-    /// It is known.
+    /// Configured by id.
     Given(Arc<str>),
-    /// IAM knows it.
+    /// Looked up in IAM.
     Named(Lookup),
 }
 
-/// A project that is looked up by its name.
+/// A project that is looked up by name.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     state: watch::Sender<State>,
@@ -56,33 +55,33 @@ pub(crate) struct Lookup {
 struct State {
     found: Option<Arc<str>>,
     failure: Option<Failure>,
-    /// Whether a call waits for the next look-up.
+    /// Whether a call waits for the next lookup.
     wanted: bool,
 }
 
-/// The last look-up's failure.
+/// The failure of the last lookup.
 #[derive(Debug)]
 struct Failure {
-    missing: CredentialError,
+    error: CredentialError,
     since: Instant,
-    /// No look-up follows before.
+    /// The earliest start of the next lookup.
     until: Instant,
 }
 
-/// The default project as it is configured.
+/// The configured default project.
 #[derive(Debug, Clone)]
 pub(crate) enum Settings {
     None,
     Given(String),
-    Named(String, Box<exchange::Settings>),
+    Named(String, Box<upstream::Settings>),
 }
 
 impl Project {
-    /// Asks nobody yet. Needs a runtime.
+    /// Starts the lookup task, which sends no request before the first call. Needs a runtime.
     ///
     /// # Errors
     ///
-    /// The client for IAM can't be set up.
+    /// The HTTP client for IAM can't be created.
     pub(crate) fn start(
         settings: &Settings,
         credentials: &Arc<Credentials>,
@@ -99,12 +98,12 @@ impl Project {
         })
     }
 
-    /// Whether calls may leave it out.
+    /// Whether calls may omit the project.
     pub(crate) fn is_some(&self) -> bool {
         !matches!(self, Self::None)
     }
 
-    /// Its id, if it is known already.
+    /// The id, if known already.
     pub(crate) fn known(&self) -> Option<Arc<str>> {
         match self {
             Self::None => None,
@@ -113,11 +112,11 @@ impl Project {
         }
     }
 
-    /// Its id; waits for a look-up.
+    /// The id; waits for a lookup.
     ///
     /// # Errors
     ///
-    /// IAM can't be asked, or knows no such project, or several.
+    /// IAM can't be reached, or has no project or several projects of this name.
     pub(crate) async fn id(&self) -> Result<Option<Arc<str>>, CredentialError> {
         match self {
             Self::None => Ok(None),
@@ -139,11 +138,11 @@ impl Lookup {
         let panicked = move |delay| {
             fail(
                 &failed,
-                CredentialError::Unavailable { cause: "the look-up of the project panicked".into(), wait: delay },
+                CredentialError::Unavailable { cause: "the project lookup panicked".into(), wait: delay },
                 delay,
             );
         };
-        let looking_up = supervise("look-up of the default project".into(), metrics.task_panics.clone(), run, panicked);
+        let looking_up = supervise("lookup of the default project".into(), metrics.task_panics.clone(), run, panicked);
         Self { state, _looking_up: looking_up }
     }
 
@@ -157,7 +156,7 @@ impl Lookup {
                 }
                 let now = Instant::now();
                 if let Some(failure) = state.failure.as_ref().filter(|failure| failure.until > now) {
-                    return Err(failure.missing(now));
+                    return Err(failure.error(now));
                 }
             }
             self.state.send_if_modified(|state| !std::mem::replace(&mut state.wanted, true));
@@ -168,27 +167,27 @@ impl Lookup {
 }
 
 impl Failure {
-    fn missing(&self, now: Instant) -> CredentialError {
-        match self.missing.clone() {
+    fn error(&self, now: Instant) -> CredentialError {
+        match self.error.clone() {
             CredentialError::Unavailable { cause, .. } => {
                 CredentialError::Unavailable { cause, wait: self.until - now }
             }
-            // The key pair's fuse has a time of its own.
+            // The key pair's fuse has a separate delay.
             CredentialError::Suspended { code, wait } => {
                 CredentialError::Suspended { code, wait: wait.saturating_sub(now - self.since).max(self.until - now) }
             }
-            missing @ (CredentialError::Token | CredentialError::Identity | CredentialError::Refused(_)) => missing,
+            error @ (CredentialError::Token | CredentialError::Identity | CredentialError::Refused(_)) => error,
         }
     }
 }
 
-fn fail(state: &watch::Sender<State>, missing: CredentialError, delay: Duration) {
+fn fail(state: &watch::Sender<State>, error: CredentialError, delay: Duration) {
     let since = Instant::now();
-    let failure = Failure { missing, since, until: since + delay };
+    let failure = Failure { error, since, until: since + delay };
     state.send_modify(|state| *state = State { found: None, failure: Some(failure), wanted: false });
 }
 
-/// The task that looks a project up.
+/// The task that looks up the project.
 #[derive(Debug)]
 struct Search {
     name: String,
@@ -196,34 +195,34 @@ struct Search {
     credentials: Arc<Credentials>,
 }
 
-/// A look-up that failed.
+/// A failed lookup.
 #[derive(Debug)]
 struct Failed {
-    missing: CredentialError,
-    /// The pause that IAM asks for.
+    error: CredentialError,
+    /// The delay requested by IAM.
     wait: Option<Duration>,
     /// The credential, if IAM refused it.
     refused: Option<Credential>,
 }
 
 impl From<CredentialError> for Failed {
-    fn from(missing: CredentialError) -> Self {
-        Self { missing, wait: None, refused: None }
+    fn from(error: CredentialError) -> Self {
+        Self { error, wait: None, refused: None }
     }
 }
 
 impl Search {
-    /// Looks it up whenever a call wants it, until it is found.
+    /// Looks up the project on demand of calls, until it is found.
     async fn run(&self, state: &watch::Sender<State>) {
         let mut wanted = state.subscribe();
         let mut delay = FIRST_DELAY;
         loop {
             // The sender lives in the caller.
             let _ = wanted.wait_for(|state| state.wanted).await;
-            let found = tokio::time::timeout(LOOK_UP, self.look_up()).await.unwrap_or_else(|_| {
-                Err(unavailable(format!("IAM does not answer a look for the project within {LOOK_UP:?}")).into())
+            let found = tokio::time::timeout(LOOKUP_TIMEOUT, self.look_up()).await.unwrap_or_else(|_| {
+                Err(unavailable(format!("no response from IAM to the project lookup within {LOOKUP_TIMEOUT:?}")).into())
             });
-            let Failed { missing, wait, .. } = match found {
+            let Failed { error, wait, .. } = match found {
                 Ok(id) => {
                     info!(name = self.name, id = &*id, "default project found");
                     state.send_replace(State { found: Some(id), failure: None, wanted: false });
@@ -231,17 +230,17 @@ impl Search {
                 }
                 Err(failed) => failed,
             };
-            let asked = match &missing {
+            let retry_after = match &error {
                 CredentialError::Unavailable { wait: until_fetched, .. } => wait.unwrap_or(*until_fetched),
                 _ => wait.unwrap_or_default(),
             };
-            let wait = delay.mul_f64(0.5 + 0.5 * fastrand::f64()).max(asked.min(LONGEST_DELAY));
+            let wait = delay.mul_f64(0.5 + 0.5 * fastrand::f64()).max(retry_after.min(LONGEST_DELAY));
             delay = (delay * 2).min(LONGEST_DELAY);
-            warn!(name = self.name, ?missing, ?wait, "default project not found");
-            fail(state, missing, wait);
+            warn!(name = self.name, ?error, ?wait, "default project not found");
+            fail(state, error, wait);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                // It may be allowed to ask.
+                // The new credential may have the permission.
                 () = self.credentials.replaced() => {
                     delay = FIRST_DELAY;
                     state.send_modify(|state| state.failure = None);
@@ -250,14 +249,14 @@ impl Search {
         }
     }
 
-    /// Asks, and asks once more with another token if IAM refused the first.
+    /// Sends the request, and once more with another token if IAM refused the first.
     async fn look_up(&self) -> Result<Arc<str>, Failed> {
         match self.ask().await {
-            Err(Failed { refused: Some(credential), missing, wait }) => {
+            Err(Failed { refused: Some(credential), error, wait }) => {
                 if self.credentials.is_replaced(&credential, None).await? {
                     self.ask().await
                 } else {
-                    Err(Failed { missing, wait, refused: None })
+                    Err(Failed { error, wait, refused: None })
                 }
             }
             other => other,
@@ -266,7 +265,7 @@ impl Search {
 
     async fn ask(&self) -> Result<Arc<str>, Failed> {
         const PATH: &str = "/v3/projects";
-        let grant = self.credentials.own_grant().await?;
+        let grant = self.credentials.gateway_grant().await?;
         let query = format!("name={}", utf8_percent_encode(&self.name, NON_ALPHANUMERIC));
         let mut headers = HeaderMap::new();
         let path = self.iam.wire_path(PATH);
@@ -284,50 +283,50 @@ impl Search {
         };
         let is_refused = answer.status == StatusCode::UNAUTHORIZED;
         if is_refused {
-            // Before requests that wait for the same pair hear of it.
+            // Before `settle` wakes requests that wait for the same pair.
             self.credentials.retire(grant.credential(), None);
         }
-        let found = self.read(&answer, &masker);
+        let found = self.projects(&answer, &masker);
         let verdict = match (&found, is_refused) {
             (_, true) => Verdict::Refused,
             (Ok(_), false) => Verdict::Accepted,
             (Err(_), false) => Verdict::Unproven,
         };
         let credential = grant.settle(verdict, None);
-        let projects = found.map_err(|missing| {
-            let wait = asked_wait(&answer.headers);
-            Failed { missing, wait, refused: is_refused.then_some(credential) }
+        let projects = found.map_err(|error| {
+            let wait = retry_after(&answer.headers);
+            Failed { error, wait, refused: is_refused.then_some(credential) }
         })?;
         let name = &self.name;
         match projects.as_slice() {
             [one] => match one.get("id").and_then(Value::as_str) {
                 Some(id) => Ok(id.into()),
-                None => Err(unavailable("IAM answered with a project without id".into()).into()),
+                None => Err(unavailable("IAM returned a project without id".into()).into()),
             },
-            [] => Err(CredentialError::Refused(format!("IAM knows no project {name}: set project-id")).into()),
+            [] => Err(CredentialError::Refused(format!("IAM has no project named {name}: set project-id")).into()),
             several => {
                 let number = several.len();
-                Err(CredentialError::Refused(format!("IAM knows {number} projects {name}: set project-id")).into())
+                Err(CredentialError::Refused(format!("IAM has {number} projects named {name}: set project-id")).into())
             }
         }
     }
 
-    /// The projects of an answer.
-    fn read(&self, answer: &Response, masker: &Masker<'_>) -> Result<Vec<Value>, CredentialError> {
+    /// The projects in a response.
+    fn projects(&self, answer: &Response, masker: &Masker<'_>) -> Result<Vec<Value>, CredentialError> {
         let status = answer.status;
         if !status.is_success() {
             let cause =
-                format!("IAM answered {} to a look for the project{}", status.as_u16(), reason(&answer.body, masker));
+                format!("IAM answered {} to the project lookup{}", status.as_u16(), reason(&answer.body, masker));
             return Err(if is_refusal(answer) { CredentialError::Refused(cause) } else { unavailable(cause) });
         }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let projects = body.get("projects").and_then(Value::as_array).cloned();
-        // The id goes to the log, and into paths.
+        // Ids are logged and used in paths.
         let mut ids = projects.iter().flatten().filter_map(|project| project.get("id")?.as_str());
         if ids.any(|id| masker.mask(id) != id) {
-            return Err(unavailable("IAM answered with a secret for a project's id".into()));
+            return Err(unavailable("IAM returned a project id that contains a secret".into()));
         }
-        projects.ok_or_else(|| unavailable(format!("IAM answered without projects to a look for {}", self.name)))
+        projects.ok_or_else(|| unavailable(format!("IAM returned no list of projects for the name {}", self.name)))
     }
 }
 

@@ -1,7 +1,6 @@
-//! SDK-HMAC-SHA256, the signature of the cloud's SDKs. Pure: the time comes as an argument, and what is signed is what the
-//! caller says goes on the wire.
+//! Signs requests by SDK-HMAC-SHA256, the algorithm of the cloud's SDKs. Time and request are arguments.
 //!
-//! Steps and names as in the vendor's guide to AK/SK authentication; held to vectors made with the vendor's own SDK.
+//! Steps and names follow the vendor's guide to AK/SK authentication; test vectors were made with the vendor's SDK.
 
 use std::{
     borrow::Cow,
@@ -21,23 +20,22 @@ static X_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-security-token"
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
-/// What stays as it is: RFC 3986's unreserved characters.
+/// All characters but the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// A request as it will be on the wire, headers apart.
+/// The request as sent, without its headers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SigningInput<'a> {
     pub(crate) verb: &'a str,
     /// Host and port as the `Host` header has them.
     pub(crate) authority: &'a str,
     pub(crate) path: &'a str,
-    /// Without the question mark; empty for none.
+    /// Without the question mark; empty if absent.
     pub(crate) query: &'a str,
     pub(crate) body: &'a [u8],
 }
 
-/// Adds what the signature needs to the headers, and the signature. All headers that are there are signed; whatever is
-/// added later is not.
+/// Signs the request with all its headers, and adds the headers of the signature. Headers added later are not signed.
 pub(crate) fn sign(keys: &Keys, input: SigningInput<'_>, headers: &mut HeaderMap, now: SystemTime) {
     if headers.contains_key(header::AUTHORIZATION) {
         return;
@@ -61,26 +59,26 @@ pub(crate) fn sign(keys: &Keys, input: SigningInput<'_>, headers: &mut HeaderMap
     headers.insert(header::AUTHORIZATION, authorization);
 }
 
-/// The signature in the header that [`sign`] adds: the rest of it is no secret.
+/// The signature in the header added by [`sign`]; the rest of the header is not secret.
 pub(super) fn signature(authorization: &HeaderValue) -> Option<&[u8]> {
     authorization.as_bytes().rsplit(|byte| *byte == b'=').next()
 }
 
-/// The canonical request, and the names of the headers in it. The security token is a part of it.
+/// The canonical request and the names of its signed headers. Wiped on drop, because it includes the security token.
 fn canonical_request(input: SigningInput<'_>, headers: &HeaderMap) -> (Zeroizing<Vec<u8>>, String) {
     let mut signed: Vec<(&str, &[u8])> = headers
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()))
         .filter(|(name, _)| !name.contains('_'))
         .collect();
-    // The HTTP client adds it to the wire.
+    // The HTTP client adds it when sending.
     if !headers.contains_key(header::HOST) {
         signed.push(("host", input.authority.as_bytes()));
     }
     signed.sort_unstable();
     let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
 
-    // Room for all of it: a buffer that grows leaves its old memory as it was. An encoded path is at most three times as long.
+    // Full capacity: a reallocation would leave an unwiped copy. Encoding at most triples the length of a path.
     let values: usize = signed.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum();
     let room = 128 + input.verb.len() + 3 * (input.path.len() + input.query.len()) + values;
     let mut text = Zeroizing::new(Vec::with_capacity(room));
@@ -109,7 +107,7 @@ fn string_to_sign(date: &HeaderValue, canonical_request: &[u8]) -> Vec<u8> {
     [ALGORITHM.as_bytes(), date.as_bytes(), sha256(canonical_request).as_bytes()].join(&b'\n')
 }
 
-/// Decoded, cut at its slashes, encoded again, a slash at its end.
+/// The canonical path: decoded, each segment encoded again, with a trailing slash.
 fn canonical_path(path: &str) -> String {
     let decoded = decode(path);
     let mut canonical = String::with_capacity(decoded.len() + 1);
@@ -125,7 +123,7 @@ fn canonical_path(path: &str) -> String {
     canonical
 }
 
-/// Sorted by name, then by value, as they are before they are encoded.
+/// The canonical query: decoded, sorted by name and value, encoded again.
 fn canonical_query(query: &str) -> String {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<_> = pairs
@@ -161,7 +159,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// `YYYYMMDDTHHMMSSZ`, in UTC.
 fn date(now: SystemTime) -> HeaderValue {
-    // Past what the format can hold nothing is signed right anyway.
+    // Dates beyond the year 9999 have no valid format.
     let now = now.clamp(UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(253_402_300_799));
     let text: String =
         humantime::format_rfc3339_seconds(now).to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();

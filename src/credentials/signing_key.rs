@@ -1,5 +1,4 @@
-//! An access key pair in use: the keys with their fuse, which every identity and every request that signs with them
-//! shares.
+//! An access key pair with its fuse, shared by all identities and requests that sign with it.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -8,19 +7,19 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info, warn};
 
 use super::{
-    fuse::{Admission, Fuse, Pass, Position, Verdict},
+    fuse::{Decision, Fuse, Pass, Position, Verdict},
     keys::Keys,
 };
 use crate::{call::Progress, sync::preemption_point};
 
-/// A key pair that signs requests. Two are equal when their keys are.
+/// A key pair that signs requests. Compared by its keys.
 #[derive(Debug)]
 pub(crate) struct SigningKey {
     keys: Keys,
     fuse: watch::Sender<Fuse>,
     /// The cloud's error code of the last refusal.
     code: Mutex<Option<String>>,
-    /// The identities that sign with it, and their gauges.
+    /// The identities that sign with the pair, and their gauges.
     gauges: Mutex<Vec<(String, Gauge)>>,
 }
 
@@ -32,21 +31,21 @@ impl PartialEq for SigningKey {
 
 impl Eq for SigningKey {}
 
-/// The right to send one request signed with a key pair. Dropped without a verdict, it counts as abandoned if the request
-/// has left.
+/// The right to send one request signed with a key pair. Dropping it without a verdict counts the request as abandoned if it
+/// was sent.
 #[derive(Debug)]
-pub(crate) struct Permit {
+pub(crate) struct SigningPermit {
     key: Arc<SigningKey>,
     pass: Pass,
     sent: Sent,
 }
 
-/// Tells whether the request of a permit has left.
+/// Tells whether the request of a permit was sent.
 #[derive(Debug)]
 pub(crate) enum Sent {
-    /// Once more attempts have left than these.
+    /// Sent once the call has made more than this number of attempts.
     After(Arc<Progress>, u32),
-    /// It has to be assumed.
+    /// Assumed to be sent.
     Unknown,
 }
 
@@ -56,7 +55,7 @@ impl Sent {
         Self::After(Arc::clone(progress), progress.attempts())
     }
 
-    fn may_have_left(&self) -> bool {
+    fn may_be_sent(&self) -> bool {
         match self {
             Self::After(progress, before) => progress.attempts() > *before,
             Self::Unknown => true,
@@ -74,32 +73,32 @@ impl SigningKey {
     }
 
     /// Asks to sign one request.
-    pub(crate) fn admit(&self) -> Admission {
+    pub(crate) fn admit(&self) -> Decision {
         preemption_point();
-        // The usual case takes no exclusive lock.
+        // Fast path without an exclusive lock.
         if self.fuse.borrow().is_trusted() {
-            return Admission::Admitted(Pass::Shared);
+            return Decision::Admitted(Pass::Shared);
         }
         preemption_point();
-        let mut admission = Admission::Wait(None);
+        let mut decision = Decision::Wait(None);
         self.fuse.send_if_modified(|fuse| {
             let before = fuse.position();
-            admission = fuse.admit(Instant::now());
+            decision = fuse.admit(Instant::now());
             if before != fuse.position() {
                 self.show(fuse.position());
             }
-            // Requests that wait have nothing to hear of: another one has gone first.
+            // No wake-up: waiting requests still have to wait for the admitted one.
             false
         });
-        admission
+        decision
     }
 
     /// A permit for a pass of [`admit`](Self::admit).
-    pub(crate) fn permit(self: &Arc<Self>, pass: Pass, sent: Sent) -> Permit {
-        Permit { key: Arc::clone(self), pass, sent }
+    pub(crate) fn permit(self: &Arc<Self>, pass: Pass, sent: Sent) -> SigningPermit {
+        SigningPermit { key: Arc::clone(self), pass, sent }
     }
 
-    /// Hears of each change after which a request that waits should ask again.
+    /// Subscribes to changes after which a waiting request should ask again.
     pub(crate) fn changes(&self) -> watch::Receiver<Fuse> {
         self.fuse.subscribe()
     }
@@ -118,7 +117,7 @@ impl SigningKey {
 
     fn settle(&self, pass: Pass, verdict: Verdict) {
         if pass == Pass::Shared && verdict != Verdict::Refused {
-            // Nothing changes for a trusted pair, and many requests end at once.
+            // The state of a trusted pair does not change; skipping the lock matters because many requests end at once.
             let is_news = verdict == Verdict::Accepted && !self.fuse.borrow().is_trusted();
             if !is_news {
                 return;
@@ -136,7 +135,7 @@ impl SigningKey {
             let after = fuse.position();
             if before != after {
                 moved = Some((before, after));
-                // Under the lock, so that the last change is the one that shows.
+                // Under the lock, so that the gauge shows the last change.
                 self.show(after);
             }
         });
@@ -146,7 +145,7 @@ impl SigningKey {
         match moved {
             (_, Position::Closed) => info!(?identities, "the cloud accepts the key pair's signatures again"),
             (Position::Closed, _) => warn!(?identities, "the cloud refuses the key pair's signatures; signing stops"),
-            // While an outage lasts, each call may probe: only its beginning and its end are news.
+            // At debug level, because during an outage each call may probe.
             _ => debug!(?identities, "a probe did not close the key pair's fuse"),
         }
     }
@@ -157,7 +156,7 @@ impl SigningKey {
         }
     }
 
-    /// Shows the fuse's position as that of an identity.
+    /// Shows the fuse's position in the gauge of an identity.
     pub(crate) fn show_as(&self, identity: &str, gauge: Gauge) {
         let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.retain(|(name, _)| name != identity);
@@ -166,20 +165,20 @@ impl SigningKey {
         self.show(self.fuse.borrow().position());
     }
 
-    /// Ends [`show_as`](Self::show_as): the identity has another credential.
+    /// Undoes [`show_as`](Self::show_as) when the identity gets another credential.
     pub(crate) fn hide(&self, identity: &str) {
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| name != identity);
     }
 }
 
-impl Permit {
-    /// Gives it back with the outcome of its request; `code` is the cloud's error code.
+impl SigningPermit {
+    /// Returns the permit with the outcome of its request; `code` is the cloud's error code.
     pub(crate) fn settle(mut self, verdict: Verdict, code: Option<&str>) {
         if verdict == Verdict::Refused {
             *self.key.code.lock().unwrap_or_else(PoisonError::into_inner) = code.map(str::to_owned);
         }
         self.give_back(verdict);
-        // Nothing is left to give back.
+        // Dropping a shared pass has no effect.
         self.pass = Pass::Shared;
     }
 
@@ -188,20 +187,20 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for SigningPermit {
     fn drop(&mut self) {
         if self.pass != Pass::Shared {
-            self.give_back(if self.sent.may_have_left() { Verdict::Abandoned } else { Verdict::Unproven });
+            self.give_back(if self.sent.may_be_sent() { Verdict::Abandoned } else { Verdict::Unproven });
         }
     }
 }
 
-/// The key pairs in use, so that a pair that comes twice has one fuse.
+/// The key pairs in use. Equal pairs share one fuse.
 #[derive(Debug, Default)]
 pub(crate) struct KeyRing(Mutex<Vec<Weak<SigningKey>>>);
 
 impl KeyRing {
-    /// The pair itself, or the equal one that is in use already.
+    /// The equal pair in use, or else the given one.
     pub(crate) fn share(&self, key: Arc<SigningKey>) -> Arc<SigningKey> {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.retain(|key| key.strong_count() > 0);

@@ -1,7 +1,6 @@
-//! Where credentials that end come from: IAM by a password, and the services that give temporary keys to what runs on
-//! the cloud.
+//! Sources of credentials that expire: IAM tokens by password, and the services that issue temporary keys to workloads.
 //!
-//! The forms of requests and answers are those of the vendor's IAM documents and SDK.
+//! Requests and responses follow the vendor's IAM documents and SDK.
 
 mod body;
 
@@ -16,10 +15,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use self::body::{Answered, Body};
+use self::body::{Body, ResponseJson};
 use super::{
     Credential, Scope,
-    answer::{asked_wait, is_refusal},
+    answer::{is_refusal, retry_after},
     cache::{Failed, Fetched},
     keys::Keys,
     parse_token,
@@ -28,16 +27,16 @@ use crate::{
     mask::Masker,
     secret::{self, Secret},
     telemetry::Metrics,
-    upstream::{self as exchange, Response, Upstream},
+    upstream::{self, Response, Upstream},
 };
 
-/// The longest part of a refusal that is passed on.
-const MOST_CAUSE: usize = 300;
+/// The maximum length of a reason in an error.
+const MAX_REASON: usize = 300;
 
-/// The life of the keys for a federated identity, in seconds, as the SDK asks for it.
+/// The lifetime of keys for a federated identity in seconds, as requested by the SDK.
 const FEDERATED_LIFE: u64 = 6 * 60 * 60;
 
-/// The life of the metadata service's own token, as the SDK asks for it.
+/// The lifetime of the metadata service's token in seconds, as requested by the SDK.
 const METADATA_TOKEN_LIFE: &str = "21600";
 
 /// A user of IAM.
@@ -45,54 +44,54 @@ const METADATA_TOKEN_LIFE: &str = "21600";
 pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) password: Secret,
-    /// The account that the user belongs to; IAM calls it a domain.
+    /// The user's account; IAM calls it a domain.
     pub(crate) account: String,
     pub(crate) scope: Scope,
 }
 
-/// What STS wants to know of a workload that proves itself by an OIDC token.
+/// The parameters of STS for a workload with an OIDC token.
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
     pub(crate) provider_urn: String,
     pub(crate) agency_urn: String,
     pub(crate) session_name: String,
     pub(crate) duration: Duration,
-    /// Rotated by whoever projects it, so it is read for each fetch.
+    /// Read for each fetch, because the platform rotates it.
     pub(crate) id_token: IdToken,
 }
 
-/// An OIDC token, or where it is.
+/// An OIDC token, or the path of its file.
 #[derive(Debug, Clone)]
 pub(crate) enum IdToken {
     Given(Secret),
     File(PathBuf),
 }
 
-/// One source, with how to reach it or the connections to it.
+/// A source, with the settings of its HTTP client or with the client.
 #[derive(Debug, Clone)]
 pub(crate) enum Source<At = Upstream> {
     /// IAM, by a user's password.
     Password(At, Login),
-    /// What a virtual machine asks on a link of its own.
+    /// The metadata service of a virtual machine.
     Metadata(At),
-    /// What a container asks, at an address that it is told.
+    /// The credentials endpoint of a container.
     Container { at: At, query: String, token_file: PathBuf },
     /// STS, by an OIDC token.
     Oidc(At, Workload),
     /// IAM, by an identity provider's token.
     Federation { at: At, provider: String, id_token: IdToken },
-    /// The first that gives something.
+    /// The first source that succeeds.
     First(Vec<Source<At>>),
 }
 
-impl Source<exchange::Settings> {
-    /// Makes the clients; nothing is sent yet.
+impl Source<upstream::Settings> {
+    /// Creates the HTTP clients, without connecting yet.
     ///
     /// # Errors
     ///
-    /// One can't be set up.
+    /// A client can't be created.
     pub(crate) fn connect(self, metrics: &Arc<Metrics>) -> Result<Source, String> {
-        let client = |at: &exchange::Settings| Upstream::new(at, Arc::clone(metrics));
+        let client = |at: &upstream::Settings| Upstream::new(at, Arc::clone(metrics));
         Ok(match self {
             Self::Password(at, login) => Source::Password(client(&at)?, login),
             Self::Metadata(at) => Source::Metadata(client(&at)?),
@@ -119,7 +118,7 @@ impl<At> fmt::Display for Source<At> {
 }
 
 impl Source {
-    /// Asks for a credential.
+    /// Fetches a credential.
     pub(crate) async fn fetch(&self) -> Result<Fetched, Failed> {
         match self {
             Self::Password(iam, login) => {
@@ -149,7 +148,7 @@ impl Source {
                 let body = Body::federation(&token);
                 let target = ("/v3.0/OS-AUTH/id-token/tokens", "");
                 let answer = ask(self, iam, Method::POST, target, headers, Some(body)).await?;
-                // A token without a project opens nothing but the way to keys.
+                // A token without a project is only good for requesting keys.
                 let mut headers = json_headers();
                 headers.insert(HeaderName::from_static("x-auth-token"), self.subject_token(&answer)?);
                 let identity = json!({"methods": ["token"], "token": {"duration_seconds": FEDERATED_LIFE}});
@@ -161,9 +160,9 @@ impl Source {
             Self::First(sources) => {
                 let mut causes = Vec::new();
                 for source in sources {
-                    // As deep as the list of a configuration.
+                    // Recursion of depth one: configured lists are not nested.
                     match Box::pin(source.fetch()).await {
-                        Ok(fresh) => return Ok(fresh),
+                        Ok(fetched) => return Ok(fetched),
                         Err(failed) => causes.push(failed.cause),
                     }
                 }
@@ -172,7 +171,7 @@ impl Source {
         }
     }
 
-    /// The keys of the agency that the machine has. Older services know no token step.
+    /// The keys of the machine's agency. Older metadata services have no tokens.
     async fn metadata(&self, service: &Upstream) -> Result<Fetched, Failed> {
         let ttl = HeaderName::from_static("x-metadata-token-ttl-seconds");
         let headers = HeaderMap::from_iter([(ttl, HeaderValue::from_static(METADATA_TOKEN_LIFE))]);
@@ -183,7 +182,7 @@ impl Source {
         match answer.status.as_u16() {
             404 | 405 | 503 => {}
             _ => {
-                let answer = self.well(answer, &nothing)?;
+                let answer = self.success(answer, &nothing)?;
                 let token = String::from_utf8_lossy(&answer.body);
                 headers.insert(HeaderName::from_static("x-metadata-token"), sensitive(token.trim())?);
             }
@@ -192,7 +191,7 @@ impl Source {
         self.temporary_keys(&answer)
     }
 
-    /// A token in its header, its life in the body: from its own two dates, so that our clock has no part in it.
+    /// The token in the header, with the lifetime as the difference of both dates in the body, independent of the local clock.
     fn iam_token(&self, answer: &Response) -> Result<Fetched, Failed> {
         let token = self.subject_token(answer)?;
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -205,13 +204,13 @@ impl Source {
     fn subject_token(&self, answer: &Response) -> Result<HeaderValue, Failed> {
         let text = answer.headers.get("x-subject-token").and_then(|token| token.to_str().ok());
         parse_token(text.unwrap_or_default())
-            .map_err(|what| failed(format!("X-Subject-Token in the answer of {self} {what}")))
+            .map_err(|cause| failed(format!("X-Subject-Token in the answer of {self} {cause}")))
     }
 
-    /// Temporary keys in any of the forms that the SDK reads.
+    /// Temporary keys in any of the formats that the SDK accepts.
     fn temporary_keys(&self, answer: &Response) -> Result<Fetched, Failed> {
-        let answered = Answered::read(&answer.body);
-        let body = &answered.0;
+        let json = ResponseJson::parse(&answer.body);
+        let body = &json.0;
         let found = ["credential", "credentials"].iter().find_map(|name| body.get(name)?.as_object());
         let credential = found.or_else(|| body.as_object());
         let text = |names: &[&str]| find(credential?, names);
@@ -220,25 +219,24 @@ impl Source {
             text(&["secret", "secretAccessKey", "secret_access_key"]).unwrap_or_default(),
             text(&["securitytoken", "securityToken", "security_token"]),
         )
-        .map_err(|what| failed(format!("the answer of {self} {what}")))?;
+        .map_err(|cause| failed(format!("the answer of {self} {cause}")))?;
         if keys.security_token.is_none() {
             return Err(failed(format!("the answer of {self} holds no security token")));
         }
         let expires = text(&["expires_at", "expiration"]).and_then(parse_date);
-        let expires = expires.ok_or_else(|| failed(format!("the answer of {self} does not say when its keys end")))?;
+        let expires = expires.ok_or_else(|| failed(format!("the answer of {self} has no valid expiry")))?;
         let life = expires.duration_since(SystemTime::now());
-        let life =
-            life.map_err(|_| failed(format!("the keys of {self} have ended already, by this machine's clock")))?;
+        let life = life.map_err(|_| failed(format!("the keys of {self} have expired by the local clock")))?;
         Ok(Fetched { credential: Credential::keys(keys), life })
     }
 
-    /// The answer, if it is one of success.
-    fn well(&self, answer: Response, masker: &Masker<'_>) -> Result<Response, Failed> {
+    /// Returns a successful response, else an error.
+    fn success(&self, answer: Response, masker: &Masker<'_>) -> Result<Response, Failed> {
         if answer.status.is_success() {
             return Ok(answer);
         }
         let cause = format!("{self} answered {}{}", answer.status.as_u16(), reason(&answer.body, masker));
-        Err(Failed { cause, refused: is_refusal(&answer), wait: asked_wait(&answer.headers) })
+        Err(Failed { cause, refused: is_refusal(&answer), wait: retry_after(&answer.headers) })
     }
 }
 
@@ -251,7 +249,7 @@ impl IdToken {
     }
 }
 
-/// Asks, and takes success alone. The texts of a failure show no secret of the request.
+/// Sends a request and requires success. Errors contain no secret of the request.
 async fn ask(
     source: &Source,
     service: &Upstream,
@@ -264,7 +262,7 @@ async fn ask(
     let secret = body.as_ref().and_then(|body| body.secret);
     let secrets = sent.iter().map(HeaderValue::as_bytes).chain(secret.map(|secret| secret.expose().as_bytes()));
     let masker = Masker::new(secrets);
-    source.well(exchange(source, service, verb, target, headers, body, &masker).await?, &masker)
+    source.success(exchange(source, service, verb, target, headers, body, &masker).await?, &masker)
 }
 
 async fn exchange(
@@ -281,7 +279,7 @@ async fn exchange(
 }
 
 fn failed(cause: String) -> Failed {
-    Failed::now(cause)
+    Failed::temporary(cause)
 }
 
 fn json_headers() -> HeaderMap {
@@ -289,7 +287,7 @@ fn json_headers() -> HeaderMap {
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, Failed> {
-    secret::header(text).map_err(|_| failed("a token has characters that no header can carry".into()))
+    secret::header(text).map_err(|_| failed("a token has characters that are invalid in a header".into()))
 }
 
 async fn read(path: &PathBuf) -> Result<Secret, Failed> {
@@ -302,12 +300,12 @@ fn find<'a>(object: &'a Map<String, Value>, names: &[&str]) -> Option<&'a str> {
     names.iter().find_map(|name| object.get(*name)?.as_str())
 }
 
-/// A moment as IAM writes it, with a fraction of any length.
+/// Parses a time in IAM's format, RFC 3339 with a fraction of any length.
 fn parse_date(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }
 
-/// The reason that IAM gives for a refusal, in either of its two forms, as `: IAM.0001, text`. It is masked before it is cut.
+/// The reason in an error body of IAM, in either of its formats, as `: IAM.0001, text`. Masked before it is cut.
 pub(super) fn reason(body: &[u8], masker: &Masker<'_>) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let parts = match body.get("error") {
@@ -319,7 +317,7 @@ pub(super) fn reason(body: &[u8], masker: &Masker<'_>) -> String {
         other => masker.mask(&other.to_string()).into_owned(),
     });
     let text = text.collect::<Vec<_>>().join(", ");
-    // A space for each: lines joined to one could make a secret whole again.
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_CAUSE).collect();
+    // Control characters become spaces: removing them could join the parts of a secret.
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect();
     if text.is_empty() { text } else { format!(": {text}") }
 }

@@ -1,4 +1,4 @@
-//! Keeps a background task alive: after a panic it is counted, reported and started again, with a back-off.
+//! Restarts a background task after a panic, with backoff, and counts and logs the panics.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
-/// Pauses after panics: the first, and the longest.
+/// The first and the longest delay after a panic.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
-/// A task that ran this long begins with the first pause again.
+/// After a run of this length the backoff starts again with the first delay.
 const STABLE: Duration = Duration::from_secs(600);
 
-/// Runs a task until it returns or the handle is dropped; `panicked` hears of each pause before it runs again. Needs a
-/// runtime.
+/// Runs a task until it returns or the handle is dropped. `panicked` is called after each panic, with the delay before the
+/// restart. Needs a runtime.
 pub(super) fn supervise<F>(
     name: String,
     panics: Counter,
@@ -38,8 +38,8 @@ where
                 delay = FIRST_DELAY;
             }
             panics.inc();
-            // The text of a panic could quote a secret.
-            error!(task = name, ?delay, "a background task panicked and is started again");
+            // Without the message of the panic, which could contain a secret.
+            error!(task = name, ?delay, "background task panicked; restarting it");
             panicked(delay);
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(LONGEST_DELAY);

@@ -1,4 +1,4 @@
-//! Standard error, which nothing that serves calls may wait for: the sink of log lines, panics included.
+//! The sink for log lines and panics on standard error. Logging never blocks on its reader.
 
 use std::{
     fmt::Write as _,
@@ -16,46 +16,46 @@ use tracing::warn;
 use super::LogFormat;
 use crate::sink::{self, Outlet, Sink};
 
-/// The sink, once it is open.
+/// The sink, set once opened.
 static SINK: OnceLock<Sink> = OnceLock::new();
 
-/// Lines that were not written, in the whole process.
+/// The lines lost in the whole process.
 static LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// Opens the sink. From here on nothing that this program logs waits for its reader.
+/// Opens the sink. Later log lines do not block.
 ///
 /// # Errors
 ///
 /// The descriptor can't be duplicated, or no thread can be started.
 pub(crate) fn open() -> io::Result<()> {
     if SINK.get().is_none() {
-        // A second sink, of a second caller at the same time, ends at once.
+        // If two callers race, the second sink is dropped and ends at once.
         let _ = SINK.set(Sink::start(Stderr, LOST.clone())?);
     }
     Ok(())
 }
 
-/// Lines of the log that were lost.
+/// The counter of lost log lines.
 pub(crate) fn lines_lost() -> Counter {
     LOST.clone()
 }
 
-/// Writes a text of the program itself to standard error: through the sink if there is one, else at once.
+/// Writes a message of the program to standard error, through the sink if it is open.
 pub(crate) fn say(text: &str) {
     let line = format!("apig-grpc-gateway: {text}\n");
     let _ = Lines.write_all(line.as_bytes());
 }
 
-/// Logs panics from here on, in place of the standard library's text.
+/// Logs panics instead of printing the standard library's message.
 pub(super) fn log_panics(format: LogFormat) {
     std::panic::set_hook(Box::new(move |panic| {
         let _ = Lines.write_all(panic_line(format, panic).as_bytes());
     }));
 }
 
-/// The log line of a panic. Its text is shown only if it is a literal of the program: a formatted one may hold a secret.
+/// The log line of a panic. Its message is printed only if it is a literal: a formatted one may contain a secret.
 ///
-/// Written without `tracing`: the panicking thread may hold its locks.
+/// Formatted without `tracing`, because the panicking thread may hold its locks.
 fn panic_line(format: LogFormat, panic: &PanicHookInfo<'_>) -> String {
     let text = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(withheld: not a literal)");
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -89,7 +89,7 @@ impl Outlet for Stderr {
         sink::duplicate(io::stderr().as_fd())
     }
 
-    // There is nowhere else to say it; the lines are counted.
+    // There is no other place to report it; the lines are counted.
     fn failed(&self, _line: &[u8], _fault: &io::Error) {}
 
     fn report(&self, lines: u64) {
@@ -105,7 +105,7 @@ impl io::Write for Lines {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         match SINK.get() {
             Some(sink) => {
-                // One that does not fit is counted. An error here would be written straight to standard error.
+                // A line that does not fit is counted. `tracing` would print a returned error to standard error.
                 sink.append(lines);
                 Ok(lines.len())
             }
@@ -132,13 +132,13 @@ mod tests {
 
     /// The lines of some panics.
     fn lines(format: LogFormat, panics: &[fn()]) -> Vec<String> {
-        // The hook belongs to the process; panics of other tests meanwhile have other threads.
-        let (lines, own) = (Arc::new(Mutex::new(Vec::new())), std::thread::current().id());
+        // The hook is global; concurrent panics of other tests are on other threads.
+        let (lines, thread) = (Arc::new(Mutex::new(Vec::new())), std::thread::current().id());
         let sink = Arc::clone(&lines);
         let before = Arc::new(take_hook());
         let others = Arc::clone(&before);
         set_hook(Box::new(move |panic| {
-            if std::thread::current().id() == own {
+            if std::thread::current().id() == thread {
                 sink.lock().unwrap().push(panic_line(format, panic));
             } else {
                 others(panic);
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(texts, ["a \"literal\"", withheld, withheld, withheld]);
         let text = lines(LogFormat::Text, &panics).concat();
         assert!(text.contains("ERROR a thread panicked") && text.lines().count() == 4, "{text}");
-        // No run of it either, so that no escaped form can hide the rest.
+        // Nor any run of it, so that no escaped form hides the rest.
         let letters: Vec<char> = SECRET.chars().collect();
         for run in letters.windows(6).map(|run| run.iter().collect::<String>()) {
             assert!(!text.contains(&run) && !json.concat().contains(&run), "{run}");

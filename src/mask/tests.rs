@@ -6,7 +6,7 @@ fn mask(secrets: &[&str], text: &str) -> String {
     Masker::new(secrets.iter().map(|secret| secret.as_bytes())).mask(text).into_owned()
 }
 
-/// As long as an IAM token, with no part twice.
+/// A text as long as an IAM token, without repetitions.
 fn token() -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-=";
     let mut random = fastrand::Rng::with_seed(7);
@@ -124,7 +124,7 @@ fn access_key_ids_are_masked_without_knowing_them() {
 fn endless_repetition_is_masked_whole_instead_of_compared_for_ever() {
     let secret = "a".repeat(4_096);
     assert_eq!(mask(&[&secret], &format!("no {}", "a".repeat(65_536))), "***");
-    // A text that takes no such work is not.
+    // A text that takes less work is not masked as a whole.
     let token = token();
     let text = format!("{} {token} {}", "-".repeat(6_000), "x".repeat(6_000));
     let masked = mask(&[&token], &text);
@@ -136,7 +136,7 @@ fn hex(number: u32, digits: usize) -> String {
     format!("{number:0digits$x}")
 }
 
-/// Ways to write a text, as servers do.
+/// Encodings of a text that servers use.
 fn write(how: u8, text: &str) -> String {
     match how {
         0 => text.to_owned(),
@@ -157,7 +157,7 @@ fn write(how: u8, text: &str) -> String {
 }
 
 proptest! {
-    /// The alphabet is full of the letters that escapes are made of.
+    /// The alphabet consists mostly of characters of escapes.
     #[test]
     fn no_secret_survives_however_it_is_written(
         secret in r#"[a-f0-5un%&;#x\\"/'<>+ é密😀]{12,60}"#,

@@ -1,38 +1,38 @@
-//! A text as it came, and as it reads after each step of decoding, with the way back from every byte to its place in the text.
+//! Views of a text: the original, and the result of each step of decoding, with a mapping of each byte to its range in the text.
 
 use std::ops::Range;
 
-/// Between two views. No byte of UTF-8 is one, so that nothing is found across.
+/// Separates two views. Not a byte of UTF-8, so that no match spans views.
 pub(super) const SEPARATOR: u8 = 0xff;
 
-/// Steps of decoding: an escaped text in an escaped text in a log line, and a secret with escapes of its own.
-const MOST_STEPS: usize = 6;
+/// The maximum steps of decoding: escaped text in escaped text in a log line, and a secret that contains escapes.
+const MAX_STEPS: usize = 6;
 
-/// Shorter runs of base64 hold too little of a secret.
+/// The shortest decoded run of base64. Shorter runs contain too little of a secret.
 const SHORTEST_BASE64: usize = 11;
 
-/// The longest entity of HTML, with its ends.
+/// The length of the longest HTML entity, with its delimiters.
 const LONGEST_ENTITY: usize = 12;
 
-/// All views of a text, one behind the other.
+/// All views of a text, concatenated.
 #[derive(Debug)]
 pub(super) struct Views {
     bytes: Vec<u8>,
-    /// Where each view begins, and how its places lead back. An answer may be large, and nearly all views need no table.
+    /// The start of each view, and its mapping to the text. Most views need no table, which would be large.
     origins: Vec<(usize, Origin)>,
-    /// Where the decoded views begin, and those out of base64.
+    /// The starts of the decoded views, and of the views decoded from base64.
     decoded: usize,
     opaque: usize,
 }
 
-/// The way back from a view.
+/// The mapping of a view to the text.
 #[derive(Debug)]
 enum Origin {
-    /// It is the text.
+    /// The view is the text.
     Text,
-    /// The place of each byte, in the text.
+    /// The range of each byte in the text.
     Table(Vec<(u32, u32)>),
-    /// Groups of base64, from this place of another view on.
+    /// Decoded groups of base64 that start at this position of another view.
     Base64(usize),
 }
 
@@ -44,7 +44,7 @@ impl Views {
         let decoded = bytes.len();
         let mut views = Self { bytes, origins: vec![(0, Origin::Text)], decoded, opaque: decoded };
         let mut last = 0..text.len();
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             let Some(next) = views.unescape(last.clone()) else { break };
             last = next;
         }
@@ -57,63 +57,63 @@ impl Views {
         &self.bytes
     }
 
-    /// Whether there is any view but the text itself.
+    /// Whether there are views besides the text.
     pub(super) fn has_decoded(&self) -> bool {
         self.bytes.len() > self.decoded
     }
 
-    /// Whether a place is in another view than the text itself.
+    /// Whether a position is in a view other than the text.
     pub(super) fn is_decoded(&self, at: usize) -> bool {
         at >= self.decoded
     }
 
-    /// Whether a place is in decoded base64, which may be any bytes.
+    /// Whether a position is in decoded base64, which may be arbitrary bytes.
     pub(super) fn is_opaque(&self, at: usize) -> bool {
         at >= self.opaque
     }
 
-    /// The place in the text of a part of a view that is not empty.
+    /// The range in the text of a range of the views that is not empty.
     pub(super) fn source(&self, range: Range<usize>) -> Range<usize> {
-        self.place(range.start).0..self.place(range.end.saturating_sub(1)).1
+        self.origin(range.start).0..self.origin(range.end.saturating_sub(1)).1
     }
 
-    /// The place in the text of one byte.
-    fn place(&self, at: usize) -> (usize, usize) {
+    /// The range in the text of one byte.
+    fn origin(&self, at: usize) -> (usize, usize) {
         let view = self.origins.partition_point(|(start, _)| *start <= at).saturating_sub(1);
         match self.origins.get(view) {
             None | Some((_, Origin::Text)) => (at, at + 1),
-            Some((start, Origin::Table(places))) => {
-                places.get(at - start).map_or((0, 0), |(start, end)| (*start as usize, *end as usize))
+            Some((start, Origin::Table(ranges))) => {
+                ranges.get(at - start).map_or((0, 0), |(start, end)| (*start as usize, *end as usize))
             }
             Some((start, Origin::Base64(from))) => {
                 let number = at - start;
                 let first = from + number / 3 * 4 + number % 3;
-                (self.place(first).0, self.place(first + 1).1)
+                (self.origin(first).0, self.origin(first + 1).1)
             }
         }
     }
 
-    /// Adds a view: another one without its escapes. `None` if it has none.
+    /// Adds a view: the given one with its escapes decoded. `None` if it has none.
     fn unescape(&mut self, from: Range<usize>) -> Option<Range<usize>> {
         let before = self.bytes.get(from.clone()).filter(|bytes| may_have_escapes(bytes))?.to_vec();
         let mut after = Vec::with_capacity(before.len());
-        let mut places = Vec::with_capacity(before.len());
+        let mut ranges = Vec::with_capacity(before.len());
         let note = |escape: Range<usize>, letters| {
-            let (start, end) = (self.place(from.start + escape.start).0, self.place(from.start + escape.end - 1).1);
-            let place = (u32::try_from(start).unwrap_or(u32::MAX), u32::try_from(end).unwrap_or(u32::MAX));
-            places.extend(std::iter::repeat_n(place, letters));
+            let (start, end) = (self.origin(from.start + escape.start).0, self.origin(from.start + escape.end - 1).1);
+            let range = (u32::try_from(start).unwrap_or(u32::MAX), u32::try_from(end).unwrap_or(u32::MAX));
+            ranges.extend(std::iter::repeat_n(range, letters));
         };
         if !decode(&before, &mut after, note) {
             return None;
         }
         let start = self.bytes.len();
-        self.origins.push((start, Origin::Table(places)));
+        self.origins.push((start, Origin::Table(ranges)));
         self.bytes.extend_from_slice(&after);
         self.bytes.push(SEPARATOR);
         Some(start..start + after.len())
     }
 
-    /// Adds a view for each run of base64, and each way in which its groups may lie.
+    /// Adds a view for each run of base64 and each alignment of its groups.
     fn base64(&mut self, from: Range<usize>) {
         let view = self.bytes.get(from.clone()).unwrap_or_default().to_vec();
         let mut start = 0;
@@ -139,10 +139,10 @@ impl Views {
     }
 }
 
-/// Bytes without their escapes, however often they are escaped. `None` if they have none.
+/// The bytes with all levels of escapes decoded. `None` if they have none.
 pub(super) fn unescaped(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut last = None;
-    for _ in 0..MOST_STEPS {
+    for _ in 0..MAX_STEPS {
         let before = last.as_deref().unwrap_or(bytes);
         let mut after = Vec::with_capacity(before.len());
         if !may_have_escapes(before) || !decode(before, &mut after, |_, _| ()) {
@@ -157,7 +157,8 @@ fn may_have_escapes(bytes: &[u8]) -> bool {
     memchr::memchr3(b'\\', b'%', b'&', bytes).is_some()
 }
 
-/// Decodes one step. `note` hears of each piece, with the number of bytes that it became. Says whether there was an escape.
+/// Decodes one level of escapes. Calls `note` for each piece with its range and the number of decoded bytes; returns whether
+/// there was an escape.
 fn decode(bytes: &[u8], to: &mut Vec<u8>, mut note: impl FnMut(Range<usize>, usize)) -> bool {
     let mut is_changed = false;
     let mut at = 0;
@@ -175,7 +176,7 @@ fn decode(bytes: &[u8], to: &mut Vec<u8>, mut note: impl FnMut(Range<usize>, usi
     is_changed
 }
 
-/// Decodes the escape at the beginning, if there is one, and gives its length.
+/// Decodes the escape at the beginning, if any, and returns its length.
 fn escape(bytes: &[u8], to: &mut Vec<u8>) -> Option<usize> {
     let mut letter = |code: u32, length: usize| {
         to.extend_from_slice(char::from_u32(code)?.encode_utf8(&mut [0; 4]).as_bytes());
@@ -229,14 +230,14 @@ fn escape(bytes: &[u8], to: &mut Vec<u8>) -> Option<usize> {
     }
 }
 
-/// A number in hexadecimal digits alone.
+/// Parses a hexadecimal number.
 fn hex(digits: &[u8]) -> Option<u32> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     (1..=6).contains(&digits.len()).then_some(())?;
     digits.iter().try_fold(0, |number, byte| Some((number << 4) | digit(byte)?))
 }
 
-/// The value of a digit of base64, in either of its alphabets.
+/// The value of a base64 digit in either alphabet.
 fn digit(byte: u8) -> Option<u32> {
     let (first, value) = match byte {
         b'A'..=b'Z' => (b'A', 0),

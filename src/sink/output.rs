@@ -1,4 +1,4 @@
-//! Writes whole lines to a descriptor that may fail, stop, or take a part.
+//! Writes whole lines to a descriptor, with handling of errors, short writes and non-blocking descriptors.
 
 use std::{
     fs::File,
@@ -6,26 +6,25 @@ use std::{
     time::Duration,
 };
 
-/// The longest write that a pipe takes as a whole (`PIPE_BUF` on Linux): lines of standard output and standard error may
-/// share one.
+/// The longest atomic write to a pipe (`PIPE_BUF` on Linux). Standard output and standard error may share a pipe.
 const ATOMIC: usize = 4096;
 
-/// How long a full descriptor that does not block is left alone.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The retry interval for a non-blocking descriptor that is full.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// A destination of lines.
 #[derive(Debug)]
 pub(super) struct Output<W> {
     writer: W,
-    /// The longest write.
+    /// The maximum length of a write.
     longest: usize,
-    /// The last line was written in part.
+    /// Whether the last line was written in part.
     is_broken: bool,
 }
 
 impl Output<File> {
     pub(super) fn to(file: File) -> Self {
-        // Appending to a regular file is atomic at any length.
+        // Appends to a regular file are atomic at any length.
         let is_regular = file.metadata().is_ok_and(|data| data.is_file());
         Self::new(file, if is_regular { usize::MAX } else { ATOMIC })
     }
@@ -45,7 +44,7 @@ impl<W: Write> Output<W> {
         let mut done = 0;
         while let Some(rest) = lines.get(done..).filter(|rest| !rest.is_empty()) {
             if self.is_broken {
-                // The next line must not become the end of one that was cut.
+                // Ends the truncated line, so that the next one is separate.
                 self.write(b"\n").map_err(|(_, fault)| (done, fault))?;
                 self.is_broken = false;
             }
@@ -68,8 +67,8 @@ impl<W: Write> Output<W> {
                 Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
                 Ok(more) => written += more,
                 Err(fault) if fault.kind() == ErrorKind::Interrupted => {}
-                // Another holder of the descriptor made it so, and nothing tells when there is room again.
-                Err(fault) if fault.kind() == ErrorKind::WouldBlock => std::thread::park_timeout(PAUSE),
+                // Another process that shares the descriptor made it non-blocking; poll until it is writable.
+                Err(fault) if fault.kind() == ErrorKind::WouldBlock => std::thread::park_timeout(RETRY_DELAY),
                 Err(fault) => return Err((written, fault)),
             }
         }

@@ -7,10 +7,10 @@ use std::{
 
 use super::*;
 
-/// A bound on waiting for a thread.
+/// A timeout for waiting for a thread.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A destination that tells of its failures.
+/// A destination that records its failures.
 struct Told {
     path: PathBuf,
     failed: mpsc::Sender<String>,
@@ -58,7 +58,7 @@ fn fifo(folder: &tempfile::TempDir) -> PathBuf {
 fn a_reader_that_stops_holds_up_no_line_and_its_losses_are_counted_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = fifo(&folder);
-    // Both ends, so that opening it waits for nobody, and as much in it as a pipe takes.
+    // Opened for reading and writing, so that opening does not block, and filled.
     let mut pipe = File::options().read(true).write(true).open(&path).unwrap();
     pipe.write_all(&vec![b'x'; 65_536]).unwrap();
     let tested = start(path);
@@ -103,14 +103,14 @@ fn lines_before_and_after_opening_again_are_in_their_own_files() {
     assert!(tested.sink.append(b"before\n"));
     fs::rename(&path, &moved).unwrap();
     fs::write(&path, "").unwrap();
-    // Still for the old file: nobody has said that there is a new one.
+    // For the old file: no reopen was requested.
     assert!(tested.sink.append(b"between\n"));
     tested.sink.reopen();
     assert!(tested.sink.append(b"after\n"));
     assert!(tested.sink.flush(PATIENCE));
     assert_eq!(fs::read_to_string(&moved).unwrap(), "before\nbetween\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "after\n");
-    // One that can't be opened leaves the old one in use.
+    // A file that can't be opened leaves the old one in use.
     fs::remove_file(&path).unwrap();
     tested.sink.reopen();
     assert!(tested.sink.append(b"late\n"));
@@ -138,14 +138,14 @@ fn a_sink_that_is_dropped_writes_its_lines_and_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = fifo(&folder);
     let tested = start(path.clone());
-    // Both ends, so that opening it waits for nobody and the end of the sink is not the end of the pipe.
+    // Opened for reading and writing, so that opening does not block and dropping the sink does not close the pipe.
     let mut pipe = File::options().read(true).write(true).open(&path).unwrap();
     assert!(tested.sink.append(b"last\n"));
     drop(tested.sink);
     let mut text = [0; 5];
     pipe.read_exact(&mut text).unwrap();
     assert_eq!(&text, b"last\n");
-    // The outlet goes with the thread.
+    // The thread drops the outlet when it ends.
     assert!(matches!(tested.failed.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected)));
     pipe.write_all(b"\n").unwrap();
 }

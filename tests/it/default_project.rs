@@ -21,7 +21,7 @@ use crate::{
 
 const FOUND: &str = r#"{"projects":[{"id":"found","name":"cn-north-4"}]}"#;
 
-/// An IAM that answers a look-up for each permit.
+/// An IAM that answers a lookup for each permit.
 struct SlowIam {
     address: SocketAddr,
     look_ups: Arc<AtomicUsize>,
@@ -216,8 +216,8 @@ async fn the_project_is_found_by_its_name_once() {
 #[tokio::test]
 async fn a_project_that_is_not_found_is_named_with_what_to_set() {
     for (answer, text) in [
-        (r#"{"projects":[]}"#, "IAM knows no project nowhere: set project-id"),
-        (r#"{"projects":[{"id":"a"},{"id":"b"}]}"#, "IAM knows 2 projects nowhere: set project-id"),
+        (r#"{"projects":[]}"#, "IAM has no project named nowhere: set project-id"),
+        (r#"{"projects":[{"id":"a"},{"id":"b"}]}"#, "IAM has 2 projects named nowhere: set project-id"),
     ] {
         let cloud = Cloud::answering([Reply::attached()]).await;
         let iam = Cloud::answering([Reply::json(200, answer)]).await;

@@ -288,7 +288,7 @@ async fn a_file_that_was_moved_away_is_left_for_a_new_one_between_two_lines() {
     call(&program.address, 50, 1).await;
     fs::rename(&path, &moved).unwrap();
     program.program.signal("HUP").await;
-    program.program.log_line("audit log opened again").await;
+    program.program.log_line("audit log reopened").await;
     call(&program.address, 30, 1).await;
     program.serves_and_ends(1).await;
     let count = |path: &Path| fs::read_to_string(path).unwrap().lines().count();

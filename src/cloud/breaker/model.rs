@@ -8,10 +8,10 @@ use crate::model::{Time, explore, finds};
 const LOST: &str = "a report is lost";
 const TOO_SOON: &str = "two probes within a second";
 
-/// A breaker as the scenarios use it. Its requests are numbers, for broken copies have no `Admission`.
+/// The operations of a breaker in the scenarios. Requests are numbers, because broken copies have no `Admission`.
 trait Guard: Send + Sync + 'static {
     fn new(threshold: u32) -> Self;
-    /// Asks to send a request and ends it at once, or leaves without a report. Says whether it was a probe.
+    /// Admits a request and reports it at once, or drops it without a report. Returns whether it was a probe.
     fn send(&self, now: Instant, end: End) -> Option<bool>;
     fn is_open(&self, now: Instant) -> bool;
 }
@@ -58,7 +58,7 @@ fn failures<B: Guard>() {
     assert!(breaker.is_open(now), "{LOST}: three failures leave the circuit closed");
 }
 
-/// Callers come while the circuit is open and time passes. Some probes fail, some leave, one succeeds.
+/// Callers arrive while the circuit is open and time advances. Some probes fail, some are dropped, one succeeds.
 fn probes<B: Guard>() {
     let time = Time::new();
     let breaker = Arc::new(B::new(1));
@@ -136,7 +136,7 @@ fn a_breaker_that_forgets_reports_is_found() {
     finds(LOST, failures::<Forgetful>);
 }
 
-/// Lets the next probe out when the caller of one has left.
+/// Admits the next probe as soon as a probe is dropped.
 struct Hasty(Breaker);
 
 impl Guard for Hasty {
@@ -162,7 +162,7 @@ fn a_breaker_that_probes_again_at_once_is_found() {
     finds(TOO_SOON, probes::<Hasty>);
 }
 
-/// Asks whether a probe is due, and takes it in a second step.
+/// Checks whether a probe is due, and starts it in a second step.
 struct TwoSteps(Breaker);
 
 impl Guard for TwoSteps {

@@ -26,10 +26,10 @@ impl Clock for Time {
     }
 }
 
-/// A limiter as the scenario uses it.
+/// The operations of a limiter in the scenario.
 trait Limit: Send + Sync + 'static {
     fn new() -> Arc<Self>;
-    /// Waits for a slot, and sends after a pause; the time of the send.
+    /// Waits for a slot, and sends after a delay; returns the send time.
     fn send(self: Arc<Self>, time: Time) -> impl Future<Output = Result<Instant, RateLimited>> + Send + 'static;
     /// Takes a slot and gives it back.
     fn give_back(self: Arc<Self>, time: Time) -> impl Future<Output = ()> + Send + 'static;
@@ -43,7 +43,7 @@ impl Limit for RateLimiter {
 
     async fn send(self: Arc<Self>, time: Time) -> Result<Instant, RateLimited> {
         let slot = self.acquire(&time, time.now() + WINDOW * 1_000).await?;
-        // A connection is opened, for example.
+        // Stands for opening a connection.
         yield_now().await;
         let now = time.now();
         slot.sent(now);
@@ -60,7 +60,7 @@ impl Limit for RateLimiter {
     }
 }
 
-/// Callers that send, one that leaves the queue, and one that does not use its slot, while time passes.
+/// Callers that send, one that leaves the queue, and one that does not use its slot, while time advances.
 fn scenario<L: Limit>() {
     block_on(async {
         let (limiter, time) = (L::new(), Time::new());
@@ -98,7 +98,7 @@ fn scenario<L: Limit>() {
                 left.fetch_sub(1, Ordering::SeqCst);
             }));
         }
-        // As long as a caller can wait for time to pass, it does; then only a notification can help.
+        // Advances the time as long as a caller waits for it; afterwards only notifications can help.
         for _ in 0..200 {
             if left.load(Ordering::SeqCst) == 0 {
                 break;
@@ -162,7 +162,7 @@ fn a_limiter_that_looks_first_is_found() {
     finds(TOO_MANY, scenario::<LooksFirst>);
 }
 
-/// Counts a request when its slot is granted, not when it leaves.
+/// Counts a request when its slot is granted, not when it is sent.
 struct CountsEarly(Arc<RateLimiter>);
 
 impl Limit for CountsEarly {
@@ -191,7 +191,7 @@ fn a_limiter_that_counts_before_the_send_is_found() {
     finds(TOO_MANY, scenario::<CountsEarly>);
 }
 
-/// Tells no other caller of slots that were not used.
+/// Does not notify the next caller of unused slots.
 struct Silent(Arc<RateLimiter>);
 
 impl Limit for Silent {

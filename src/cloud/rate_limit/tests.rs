@@ -15,7 +15,7 @@ async fn acquire(limiter: &Arc<RateLimiter>, time: Duration) -> Result<Slot, Rat
     limiter.acquire(&RuntimeClock, Instant::now() + time).await
 }
 
-/// Sends a request as soon as the limit allows; the time until then, since `start`.
+/// Sends a request as soon as the limit allows; returns the time since `start`.
 async fn send(limiter: &Arc<RateLimiter>, time: Duration, start: Instant) -> Result<Duration, RateLimited> {
     acquire(limiter, time).await?.sent(Instant::now());
     Ok(start.elapsed())

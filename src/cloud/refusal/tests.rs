@@ -82,10 +82,10 @@ fn bytes_that_are_not_utf8_are_replaced() {
 fn a_long_message_is_cut_at_a_character() {
     for text in ["x".repeat(5_000), "é".repeat(5_000), "𝕏".repeat(5_000)] {
         let refusal = read(400, &format!(r#"{{"error_code":"APIG.2012","error_msg":"{text}"}}"#));
-        assert!(refusal.message.len() <= MOST_MESSAGE && refusal.message.len() > MOST_MESSAGE - 8);
+        assert!(refusal.message.len() <= MAX_MESSAGE && refusal.message.len() > MAX_MESSAGE - 8);
         assert!(refusal.message.ends_with('…'));
     }
-    let whole = "y".repeat(MOST_MESSAGE);
+    let whole = "y".repeat(MAX_MESSAGE);
     assert_eq!(read(400, &format!(r#"{{"error_code":"A.1","error_msg":"{whole}"}}"#)).message, whole);
 }
 
@@ -143,7 +143,7 @@ fn waiting_is_advised_when_it_helps() {
     assert_eq!(after(429, "", Some(7)), Some(Duration::from_secs(7)));
     assert_eq!(after(503, "", None), Some(Duration::from_secs(1)));
     assert_eq!(after(404, "", None), None);
-    assert_eq!(after(503, "", Some(1_000_000)), Some(LONGEST_WAIT));
+    assert_eq!(after(503, "", Some(1_000_000)), Some(MAX_WAIT));
     assert_eq!(after(400, r#"{"error_code":"APIG.2012","error_msg":"m"}"#, None), None);
 }
 
@@ -169,7 +169,7 @@ proptest! {
     #[test]
     fn no_body_is_too_strange(status in 100u16..1000, body in prop::collection::vec(any::<u8>(), 0..2048)) {
         let refusal = Refusal::read(&Masker::default(), status, None, None, &body);
-        prop_assert!(refusal.message.len() <= MOST_MESSAGE);
+        prop_assert!(refusal.message.len() <= MAX_MESSAGE);
         prop_assert!(refusal.code.is_none_or(|code| code.len() <= 64));
     }
 
@@ -177,7 +177,7 @@ proptest! {
     fn no_message_is_too_strange(message in ".{0,2000}") {
         let body = serde_json::json!({ "error_code": "APIG.2012", "error_msg": message }).to_string();
         let refusal = read(400, &body);
-        prop_assert!(refusal.message.len() <= MOST_MESSAGE);
+        prop_assert!(refusal.message.len() <= MAX_MESSAGE);
         prop_assert_eq!(refusal.code.as_deref(), Some("APIG.2012"));
     }
 }

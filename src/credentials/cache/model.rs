@@ -17,18 +17,18 @@ use crate::{
 
 const TOGETHER: &str = "two fetches are in flight";
 const AGAIN: &str = "a retired credential is handed out again";
-/// The checker's own words when every task waits for another.
+/// The checker's message for a deadlock.
 const NOT_WOKEN: &str = "deadlock";
 
-/// It does not end within a scenario.
+/// Longer than any scenario.
 const LIFE: Duration = Duration::from_secs(1_000_000);
 
-/// Old enough to be retired, however many were retired early before.
+/// Old enough to be retired after any number of early refusals.
 const OLD: Duration = Duration::from_secs(600);
 
 type Asked = Pin<Box<dyn Future<Output = Result<Credential, CredentialError>> + Send>>;
 
-/// A source of numbered tokens that may be asked once at a time.
+/// A source of numbered tokens that must not be called concurrently.
 #[derive(Default)]
 struct Iam {
     in_flight: AtomicUsize,
@@ -46,7 +46,7 @@ impl Iam {
     }
 }
 
-/// A cache as the scenarios use it.
+/// The operations of a cache in the scenarios.
 trait Provide: Send + Sync + 'static {
     fn new(cache: Cache, iam: Arc<Iam>) -> Self;
     fn ask(self: Arc<Self>) -> Asked;
@@ -67,7 +67,7 @@ impl Provide for Cache {
     }
 }
 
-/// A cache with the task that fetches as a task of the checker. The runtime lends its paused clock and drives nothing.
+/// A cache with its fetching task as a task of the checker. The runtime only provides a paused clock.
 struct Scene<P> {
     cache: Arc<P>,
     stop: Arc<Notify>,
@@ -75,10 +75,10 @@ struct Scene<P> {
 }
 
 impl<P: Provide> Scene<P> {
-    /// Begins to fetch, unless the source is down: then each fetch fails.
+    /// Starts the task. If the source is down, each fetch fails.
     fn begin(runtime: &Runtime, is_down: bool) -> Self {
         let (state, renew, stop) = (watch::Sender::new(State::default()), Arc::default(), Arc::new(Notify::new()));
-        let keep = Keep {
+        let renewal = Renewal {
             source: "a model".into(),
             state: state.clone(),
             renew: Arc::clone(&renew),
@@ -90,12 +90,12 @@ impl<P: Provide> Scene<P> {
             let iam = Arc::clone(&asked);
             async move {
                 let fresh = iam.fetch().await;
-                if is_down { Err(Failed::now("down".into())) } else { Ok(fresh) }
+                if is_down { Err(Failed::temporary("down".into())) } else { Ok(fresh) }
             }
         };
         let task = spawn(async move {
             tokio::select! {
-                () = keep.run(&fetch) => {}
+                () = renewal.run(&fetch) => {}
                 () = stopped.notified() => {}
             }
         });
@@ -113,7 +113,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// Callers that come before the first fetch has ended. Each has its result.
+/// Callers that arrive before the first fetch has ended. Each gets its result.
 fn first<P: Provide>(is_down: bool) {
     let runtime = runtime();
     let _clock = runtime.enter();
@@ -148,7 +148,7 @@ fn refused<P: Provide>() {
                             retired.lock().unwrap().push(credential);
                         }
                     }
-                    // The last one that was retired has a successor too.
+                    // The last retired credential has a successor too.
                     Arc::clone(&cache).ask().await.unwrap();
                 })
             })
@@ -175,7 +175,7 @@ fn a_retired_credential_is_replaced_and_never_handed_out_again() {
     explore(refused::<Cache>);
 }
 
-/// Fetches for each caller that finds nothing.
+/// Fetches for each caller that finds no credential.
 struct FetchesItself(Cache, Arc<Iam>);
 
 impl Provide for FetchesItself {
@@ -203,7 +203,7 @@ fn a_cache_that_fetches_for_each_caller_is_found() {
     finds(TOGETHER, || first::<FetchesItself>(false));
 }
 
-/// Keeps the credential in a second place, so that callers need not ask.
+/// Keeps a second copy of the credential for callers.
 struct Remembers(Cache, Mutex<Option<Credential>>);
 
 impl Provide for Remembers {
@@ -235,7 +235,7 @@ fn a_cache_that_remembers_a_retired_credential_is_found() {
     finds(AGAIN, refused::<Remembers>);
 }
 
-/// Listens for the end of a fetch only after it has found nothing.
+/// Subscribes to the end of a fetch only after finding no credential.
 struct ListensLate(Cache);
 
 impl Provide for ListensLate {
@@ -266,7 +266,7 @@ fn a_cache_that_misses_the_end_of_a_fetch_is_found() {
     finds(NOT_WOKEN, || first::<ListensLate>(false));
 }
 
-/// Tells the task of a retired credential only if the task waits at that moment.
+/// Notifies the task of a retired credential only if the task is waiting at that moment.
 struct TellsOnlyWaiting(Cache);
 
 impl Provide for TellsOnlyWaiting {

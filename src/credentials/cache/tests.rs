@@ -1,4 +1,4 @@
-//! On the runtime's own paused time: a minute takes no time.
+//! Tests of the cache with paused time.
 
 use std::sync::{
     Mutex,
@@ -21,12 +21,12 @@ fn down() -> Failed {
     Failed { cause: "down".into(), refused: false, wait: None }
 }
 
-/// A source that answers by script, the last answer for ever, and counts.
+/// A source with scripted responses, the last one repeated for ever; counts the fetches.
 #[derive(Debug)]
 struct Iam {
     script: Mutex<Vec<Result<(), Failed>>>,
     fetches: AtomicUsize,
-    /// Answers that may be given.
+    /// A permit for each response.
     answers: Semaphore,
 }
 
@@ -99,18 +99,18 @@ async fn while_renewal_fails_the_old_one_serves_until_it_ends() {
     let Err(CredentialError::Unavailable { cause, wait }) = cache.credential().await else { panic!("it has ended") };
     assert_eq!(cause, "down");
     assert!(wait <= LONGEST_DELAY);
-    // 150 to 250 s of failures, with pauses that double up to a minute.
+    // 150 to 250 s of failures, with delays that double up to a minute.
     assert!((5..=20).contains(&iam.fetches()), "{} fetches", iam.fetches());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_the_source_asks_for_is_kept_up_to_a_minute_and_a_refusal_is_not_repeated_soon() {
+async fn retry_after_delays_a_fetch_up_to_a_minute_and_a_refusal_longer() {
     let asks = |seconds| Failed { wait: Some(Duration::from_secs(seconds)), ..down() };
     for (failed, delay) in [
         (asks(30), Duration::from_secs(30)),
-        (asks(21_600), LONGEST_ASKED),
-        (asks(u64::MAX), LONGEST_ASKED),
-        (Failed { refused: true, ..down() }, REFUSED_PAUSE),
+        (asks(21_600), MAX_RETRY_AFTER),
+        (asks(u64::MAX), MAX_RETRY_AFTER),
+        (Failed { refused: true, ..down() }, REFUSED_DELAY),
     ] {
         let iam = Iam::answering([Err(failed.clone())]);
         let cache = iam.cache();
@@ -125,7 +125,7 @@ async fn a_pause_that_the_source_asks_for_is_kept_up_to_a_minute_and_a_refusal_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_one_is_retired_once() {
+async fn a_refused_credential_is_retired_once() {
     let iam = Iam::answering([Ok(())]);
     let cache = Arc::new(iam.cache());
     cache.first().await;
@@ -141,7 +141,7 @@ async fn a_refused_one_is_retired_once() {
     while let Some(credential) = callers.join_next().await {
         assert_eq!(credential.unwrap(), Ok(token(2)));
     }
-    // What was refused long ago says nothing of what is there now.
+    // Refusing a former credential does not retire the current one.
     sleep(Duration::from_secs(60)).await;
     cache.retire(&token(1));
     assert_eq!(cache.credential().await, Ok(token(2)));
@@ -171,17 +171,17 @@ async fn a_fetch_outlives_the_caller_that_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_never_answers_is_given_up() {
+async fn a_fetch_without_a_response_times_out() {
     let iam = Iam::answering([Ok(())]);
     iam.answers.forget_permits(usize::MAX >> 4);
     let cache = iam.cache();
     let Err(CredentialError::Unavailable { cause, .. }) = cache.credential().await else {
         panic!("there is no answer")
     };
-    assert!(cause.contains("does not answer"), "{cause}");
+    assert!(cause.contains("no response"), "{cause}");
 }
 
-/// A source of credentials that all live this long.
+/// A cache of credentials with this lifetime, and the number of fetches.
 fn short_lived(life: Duration) -> (Cache, Arc<AtomicUsize>) {
     let fetches = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&fetches);
@@ -193,36 +193,36 @@ fn short_lived(life: Duration) -> (Cache, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_credential_that_has_ended_already_is_none_and_is_no_reason_to_hurry() {
+async fn an_expired_credential_is_an_error_and_does_not_hasten_the_next_fetch() {
     let (cache, fetches) = short_lived(Duration::ZERO);
     let Err(CredentialError::Unavailable { cause, wait }) = cache.credential().await else { panic!("it has ended") };
-    assert!(cause.contains("has ended already"), "{cause}");
+    assert!(cause.contains("issued an expired credential"), "{cause}");
     assert!(wait <= LONGEST_DELAY);
     sleep(Duration::from_secs(3_600)).await;
-    // One a minute at last, each up to half a minute early.
+    // Finally one per minute, each up to half a minute early.
     let fetches = fetches.load(Ordering::SeqCst);
     assert!((60..=130).contains(&fetches), "{fetches} fetches in an hour");
 }
 
 #[tokio::test(start_paused = true)]
-async fn lives_shorter_than_a_minute_are_used_and_their_fetches_are_spaced() {
+async fn credentials_with_short_lifetimes_are_used_and_their_fetches_spaced() {
     for life in [Duration::from_nanos(1), Duration::from_millis(10), Duration::from_secs(5)] {
         let (cache, fetches) = short_lived(life);
         cache.first().await;
         sleep(Duration::from_secs(3_600)).await;
         let fetches = fetches.load(Ordering::SeqCst);
         assert!((55..=75).contains(&fetches), "{life:?}: {fetches} fetches in an hour");
-        // Between its end and the next fetch, callers are told.
+        // Between its expiry and the next fetch, callers get an error.
         let Err(CredentialError::Unavailable { cause, wait }) = cache.credential().await else {
             panic!("{life:?} is over")
         };
-        assert!(cause.contains("last only"), "{cause}");
+        assert!(cause.contains("expire after only"), "{cause}");
         assert!(wait <= SHORT_LIFE);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_life_of_ages_is_no_reason_to_wait_for_ages() {
+async fn a_very_long_lifetime_is_capped() {
     let (cache, fetches) = short_lived(Duration::MAX);
     cache.first().await;
     sleep(LONGEST_LIFE).await;
@@ -262,7 +262,7 @@ async fn calls_whose_credentials_are_all_refused_do_not_drive_fetches() {
         cache.retire(&current);
         sleep(Duration::from_millis(100)).await;
     }
-    // Their own life asks for four or five.
+    // Their lifetime alone requires four or five.
     assert!(iam.fetches() <= 25, "{} fetches in an hour", iam.fetches());
 }
 

@@ -1,4 +1,4 @@
-//! Each test plays one key pair against a clock of its own.
+//! Tests of the fuse of one key pair with explicit time.
 
 use super::*;
 
@@ -6,12 +6,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn pass(fuse: &mut Fuse, now: Instant) -> Pass {
     match fuse.admit(now) {
-        Admission::Admitted(pass) => pass,
+        Decision::Admitted(pass) => pass,
         other => panic!("{other:?}"),
     }
 }
 
-/// One request with this outcome.
+/// Sends one request with this outcome.
 fn request(fuse: &mut Fuse, verdict: Verdict, now: Instant) -> Pass {
     let pass = pass(fuse, now);
     fuse.settle(pass, verdict, now);
@@ -31,8 +31,8 @@ fn two_refusals_in_a_row_open_it() {
     let now = Instant::now();
     let mut fuse = opened(now);
     assert_eq!(fuse.position(), Position::Open);
-    assert_eq!(fuse.admit(now), Admission::Open(FIRST_OPEN));
-    assert_eq!(fuse.admit(now + FIRST_OPEN - SECOND), Admission::Open(SECOND));
+    assert_eq!(fuse.admit(now), Decision::Open(FIRST_OPEN));
+    assert_eq!(fuse.admit(now + FIRST_OPEN - SECOND), Decision::Open(SECOND));
 }
 
 #[test]
@@ -66,16 +66,16 @@ fn an_unproven_or_suspect_pair_has_one_request_under_way() {
     let now = Instant::now();
     let mut fuse = Fuse::default();
     let first = pass(&mut fuse, now);
-    assert_eq!(fuse.admit(now), Admission::Wait(None));
+    assert_eq!(fuse.admit(now), Decision::Wait(None));
     fuse.settle(first, Verdict::Accepted, now);
     let shared = [pass(&mut fuse, now), pass(&mut fuse, now), pass(&mut fuse, now)];
     assert_eq!(shared, [Pass::Shared; 3]);
     fuse.settle(shared[0], Verdict::Refused, now);
     let single = pass(&mut fuse, now);
-    assert_eq!((single, fuse.admit(now)), (Pass::Single, Admission::Wait(None)));
+    assert_eq!((single, fuse.admit(now)), (Pass::Single, Decision::Wait(None)));
     fuse.settle(shared[1], Verdict::Accepted, now);
     assert_eq!(pass(&mut fuse, now), Pass::Shared, "the row is broken");
-    // The one that was alone is one of many now; its outcome says nothing.
+    // The pair is trusted by now, so the outcome of the former single request does not count.
     fuse.settle(single, Verdict::Abandoned, now);
     assert!(fuse.is_trusted());
 }
@@ -86,11 +86,11 @@ fn a_refused_probe_doubles_the_pause_up_to_five_minutes() {
     let mut fuse = opened(now);
     for delay in [30, 60, 120, 240, 300, 300, 300] {
         let delay = Duration::from_secs(delay);
-        assert_eq!(fuse.admit(now), Admission::Open(delay));
+        assert_eq!(fuse.admit(now), Decision::Open(delay));
         now += delay;
         let probe = pass(&mut fuse, now);
         assert_eq!((probe, fuse.position()), (Pass::Probe, Position::HalfOpen));
-        assert_eq!(fuse.admit(now), Admission::Open(PROBE_TAKES), "one probes");
+        assert_eq!(fuse.admit(now), Decision::Open(PROBE_DELAY), "one probes");
         fuse.settle(probe, Verdict::Refused, now);
     }
 }
@@ -107,7 +107,7 @@ fn an_accepted_probe_closes_it_and_the_pauses_begin_anew() {
     for _ in 0..2 {
         request(&mut fuse, Verdict::Refused, now);
     }
-    assert_eq!(fuse.admit(now), Admission::Open(FIRST_OPEN));
+    assert_eq!(fuse.admit(now), Decision::Open(FIRST_OPEN));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_probe_whose_outcome_nobody_saw_is_followed_by_the_same_pause() {
         for _ in 0..5 {
             now += FIRST_OPEN;
             assert_eq!(request(&mut fuse, verdict, now), Pass::Probe);
-            assert_eq!(fuse.admit(now), Admission::Open(FIRST_OPEN));
+            assert_eq!(fuse.admit(now), Decision::Open(FIRST_OPEN));
         }
     }
 }
@@ -146,7 +146,7 @@ fn latecomers_neither_close_nor_prolong_it() {
     for verdict in [Verdict::Accepted, Verdict::Refused, Verdict::Interrupted, Verdict::Abandoned] {
         fuse.settle(Pass::Shared, verdict, now + SECOND);
     }
-    assert_eq!(fuse.admit(now), Admission::Open(FIRST_OPEN));
+    assert_eq!(fuse.admit(now), Decision::Open(FIRST_OPEN));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_request_from_before_it_opened_keeps_the_probe_waiting() {
     let single = pass(&mut fuse, now);
     fuse.settle(Pass::Shared, Verdict::Refused, now);
     let later = now + FIRST_OPEN;
-    assert_eq!(fuse.admit(later), Admission::Open(PROBE_TAKES), "two would be under way");
+    assert_eq!(fuse.admit(later), Decision::Open(PROBE_DELAY), "two would be under way");
     fuse.settle(single, Verdict::Accepted, later);
     assert_eq!(pass(&mut fuse, later), Pass::Probe);
 }
@@ -170,15 +170,15 @@ fn abandoned_requests_of_a_pair_without_proof_are_spaced() {
     let mut now = start;
     let mut fuse = Fuse::default();
     let mut sent = 0;
-    // Callers that leave at once, for an hour.
+    // Callers cancel at once, for an hour.
     while now < start + Duration::from_secs(3_600) {
         match fuse.admit(now) {
-            Admission::Admitted(pass) => {
+            Decision::Admitted(pass) => {
                 sent += 1;
                 fuse.settle(pass, Verdict::Abandoned, now);
             }
-            Admission::Wait(moment) => now = moment.unwrap(),
-            Admission::Open(delay) => panic!("nothing was refused, {delay:?}"),
+            Decision::Wait(moment) => now = moment.unwrap(),
+            Decision::Open(delay) => panic!("nothing was refused, {delay:?}"),
         }
     }
     assert!(sent <= 4 + 4 + 3_600 / 300, "{sent} signatures");
@@ -186,7 +186,7 @@ fn abandoned_requests_of_a_pair_without_proof_are_spaced() {
     assert_eq!(pass(&mut fuse, now), Pass::Shared);
 }
 
-/// In any order of outcomes, a pair that is never accepted has at most one request under way, and few refusals.
+/// In any order of outcomes, a pair that is never accepted has at most one request in progress, and few refusals.
 #[test]
 fn no_order_of_outcomes_sends_more_than_a_few_wrong_signatures() {
     let mut random = fastrand::Rng::with_seed(7);
@@ -205,7 +205,7 @@ fn no_order_of_outcomes_sends_more_than_a_few_wrong_signatures() {
                 }
                 fuse.settle(pass, verdict, now);
             }
-            if let Admission::Admitted(pass) = fuse.admit(now) {
+            if let Decision::Admitted(pass) = fuse.admit(now) {
                 assert_ne!(pass, Pass::Shared, "nothing was ever accepted");
                 assert_eq!(under_way.replace(pass), None, "two under way");
             }

@@ -1,4 +1,4 @@
-//! One identity's credential against a cloud that only says yes or no.
+//! Tests of one identity's credential against a cloud that accepts or refuses.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -66,8 +66,8 @@ async fn a_thousand_first_calls_with_a_wrong_secret_send_two_signatures() {
     }
     let mut stopped = 0;
     while let Some(call) = calls.join_next().await {
-        if let Err(missing) = call.unwrap() {
-            assert!(matches!(missing, CredentialError::Suspended { code: Some(code), .. } if code == "APIG.0301"));
+        if let Err(error) = call.unwrap() {
+            assert!(matches!(error, CredentialError::Suspended { code: Some(code), .. } if code == "APIG.0301"));
             stopped += 1;
         }
     }
@@ -146,12 +146,12 @@ async fn identities_that_sign_with_the_same_pair_share_its_fuse() {
 async fn a_call_that_leaves_gives_its_turn_back() {
     let managed = managed(keys("right"));
     let progress = Arc::new(Progress::default());
-    // Before its request left it is as if it had never come.
+    // A caller that cancels before its request is sent has no effect.
     for _ in 0..20 {
         drop(managed.grant(&|| Sent::after(&progress)).await.unwrap());
     }
     let started = Instant::now();
-    // Afterwards a refusal may have been counted.
+    // After sending, the cloud may have counted a refusal.
     for _ in 0..4 {
         let grant = managed.grant(&|| Sent::after(&progress)).await.unwrap();
         progress.sent();

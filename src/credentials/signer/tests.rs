@@ -1,4 +1,4 @@
-//! The vendor's SDK signed these; so do we.
+//! Tests against vectors signed by the vendor's SDK.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// The headers that the credentials add before they sign, beside those that were given.
+/// The headers of a vector, with the headers that credentials add before signing.
 fn headers(vector: &Value) -> HeaderMap {
     let given = vector["headers"].as_object().unwrap().iter();
     let mut headers: HeaderMap = given
@@ -31,7 +31,7 @@ fn headers(vector: &Value) -> HeaderMap {
     headers
 }
 
-/// What is on the wire after the host: a path, and what follows the question mark.
+/// The path and the query of a vector's URL.
 fn target(vector: &Value) -> (&str, &str) {
     let url = text(vector, "url").strip_prefix("https://").unwrap();
     let rest = url.find('/').map_or("/", |at| &url[at..]);
@@ -71,7 +71,7 @@ fn every_vector_of_the_vendors_sdk_is_reproduced() {
         assert_eq!(String::from_utf8_lossy(&string), text(expected, "string_to_sign"), "{name}");
         assert_eq!(authorization, text(expected, "authorization"), "{name}");
         for (header, value) in expected["wire_headers"].as_object().unwrap() {
-            // The client's own; its bytes are shown decoded as Latin-1.
+            // Set by the SDK; the vector shows its bytes decoded as Latin-1.
             let ours = match headers.get(header.as_str()) {
                 None if header.eq_ignore_ascii_case("host") => input.authority.to_owned(),
                 ours => ours
@@ -81,7 +81,7 @@ fn every_vector_of_the_vendors_sdk_is_reproduced() {
                     .map(|b| char::from(*b))
                     .collect(),
             };
-            // White space around a value is no part of it (RFC 9110, section 5.5).
+            // White space around a header's value is not part of it (RFC 9110, section 5.5).
             assert_eq!(ours.trim(), value.as_str().unwrap().trim(), "{name}: {header}");
         }
     }

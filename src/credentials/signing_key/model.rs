@@ -13,23 +13,23 @@ use crate::{model::explore, sync::AtomicUsize, telemetry::Metrics};
 
 const TOGETHER: &str = "two requests of a pair that is not trusted are in flight";
 const A_THIRD: &str = "a request leaves after two refusals";
-/// The checker's own words when every task waits for another.
+/// The checker's message for a deadlock.
 const WEDGED: &str = "deadlock";
 
-type Asked = Pin<Box<dyn Future<Output = Option<Permit>> + Send>>;
+type Asked = Pin<Box<dyn Future<Output = Option<SigningPermit>> + Send>>;
 
-/// Whether the request may have left when its caller leaves, and its verdict if the caller stays.
+/// Whether the request may have been sent when its caller cancels, and its verdict if the caller does not.
 type End = (fn() -> Sent, Option<Verdict>);
 
-/// A key pair as the scenarios use it.
+/// The operations of a key pair in the scenarios.
 trait Sign: Send + Sync + 'static {
     fn new() -> Self;
     fn key(&self) -> &Arc<SigningKey>;
-    /// Asks to sign, and waits as a call does; none if the fuse is open.
+    /// Asks for a permit, and waits as a call does; none if the fuse is open.
     fn ask(self: Arc<Self>, sent: fn() -> Sent) -> Asked;
 
-    /// Ends a request with a verdict, or with a caller that leaves.
-    fn end(&self, permit: Permit, verdict: Option<Verdict>) {
+    /// Ends a request with a verdict, or by cancellation.
+    fn end(&self, permit: SigningPermit, verdict: Option<Verdict>) {
         match verdict {
             Some(verdict) => permit.settle(verdict, None),
             None => drop(permit),
@@ -41,7 +41,7 @@ fn keys() -> Keys {
     Keys::new("id", "secret", None).unwrap()
 }
 
-/// The pair with the waiting of `ManagedCredential`, as calls use it.
+/// The pair with the wait loop of `ManagedCredential`, as calls use it.
 struct Real {
     managed: Arc<ManagedCredential>,
     key: Arc<SigningKey>,
@@ -81,12 +81,12 @@ fn unknown() -> Sent {
 /// Makes a pair suspect: the cloud has accepted one signature, and refused the next.
 fn suspect(key: &Arc<SigningKey>) {
     for verdict in [Verdict::Accepted, Verdict::Refused] {
-        let Admission::Admitted(pass) = key.admit() else { panic!("nothing else is in flight") };
+        let Decision::Admitted(pass) = key.admit() else { panic!("nothing else is in flight") };
         key.permit(pass, Sent::Unknown).settle(verdict, None);
     }
 }
 
-/// Calls of a pair that is not trusted: one for each end, all at once. Each has to come to its end.
+/// Concurrent calls of a pair that is not trusted, one for each end. Each has to finish.
 fn one_by_one<S: Sign>(is_suspect: bool, ends: [End; 4]) {
     block_on(async {
         let pair = Arc::new(S::new());
@@ -117,18 +117,18 @@ fn one_by_one<S: Sign>(is_suspect: bool, ends: [End; 4]) {
     });
 }
 
-/// Callers that leave and answers that prove nothing.
+/// Cancelled calls, and responses that neither accept nor refuse.
 fn nothing_proven<S: Sign>() {
     one_by_one::<S>(false, [(unknown, None), (not_sent, None), (unknown, Some(Verdict::Interrupted)), (unknown, None)]);
 }
 
-/// A wrong secret, with a caller that leaves.
+/// A wrong secret, with a cancelled call.
 fn wrong_secret<S: Sign>() {
     let refused = Some(Verdict::Refused);
     one_by_one::<S>(false, [(unknown, refused), (unknown, refused), (not_sent, None), (unknown, refused)]);
 }
 
-/// A secret that ends while it is used.
+/// A secret that is revoked while in use.
 fn suspect_pair<S: Sign>() {
     let refused = Some(Verdict::Refused);
     one_by_one::<S>(
@@ -137,7 +137,7 @@ fn suspect_pair<S: Sign>() {
     );
 }
 
-/// The requests of a trusted pair that are in flight when its secret ends. After the second refusal none is signed.
+/// Requests of a trusted pair in flight when its secret is revoked. After the second refusal none is signed.
 fn trusted_pair<S: Sign>() {
     block_on(async {
         let pair = Arc::new(S::new());
@@ -162,7 +162,7 @@ fn trusted_pair<S: Sign>() {
     });
 }
 
-/// Calls that wait for the first of an unproven pair. Once it is accepted, all of them are in flight together.
+/// Calls that wait for the first call of an untrusted pair. Once it is accepted, all of them are in flight together.
 fn release<S: Sign>() {
     block_on(async {
         let pair = Arc::new(S::new());

@@ -1,4 +1,4 @@
-//! The JSON of requests and answers that hold secrets, wiped when it goes.
+//! JSON bodies of requests and responses with secrets. Their memory is wiped on drop.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{Login, Workload};
 use crate::secret::{self, Secret};
 
-/// Room for everything in a body but its secret.
+/// The capacity for everything in a body but its secret.
 const ROOM: usize = 4_096;
 
 /// The body of a request, and the secret in it.
@@ -19,7 +19,7 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// A user's password, for a token.
+    /// Requests a token by password.
     pub(super) fn password(login: &'a Login) -> Self {
         #[derive(Serialize)]
         struct Password<'a> {
@@ -53,7 +53,7 @@ impl<'a> Body<'a> {
         Self::of(&Auth { auth }, Some(&login.password))
     }
 
-    /// An OIDC token, for keys of an agency.
+    /// Requests temporary keys of an agency by OIDC token.
     pub(super) fn workload(workload: &Workload, token: &'a Secret) -> Self {
         #[derive(Serialize)]
         struct Assume<'a> {
@@ -74,7 +74,7 @@ impl<'a> Body<'a> {
         Self::of(&body, Some(token))
     }
 
-    /// An identity provider's token, for one of IAM's.
+    /// Requests an IAM token by the token of an identity provider.
     pub(super) fn federation(token: &'a Secret) -> Self {
         #[derive(Serialize)]
         struct Federated<'a> {
@@ -93,9 +93,9 @@ impl<'a> Body<'a> {
         Self::of(json, None)
     }
 
-    /// Written once, into one buffer: a `Value` would be a copy, and a buffer that grows leaves its old memory as it was.
+    /// Serializes into one buffer of sufficient capacity: an intermediate `Value` or a reallocation would leave unwiped copies.
     fn of(body: &impl Serialize, secret: Option<&'a Secret>) -> Self {
-        // At most six bytes for each: `\u001f`.
+        // An escaped byte takes at most six: `\u001f`.
         let room = ROOM + 6 * secret.map_or(0, |secret| secret.expose().len());
         let mut json = Zeroizing::new(Vec::with_capacity(room));
         serde_json::to_writer(&mut *json, body).expect("texts and numbers");
@@ -108,23 +108,23 @@ struct Auth<T> {
     auth: T,
 }
 
-/// An answer with secrets: its texts are wiped when it goes.
-pub(super) struct Answered(pub(super) Value);
+/// A response body with secrets. Its strings are wiped on drop.
+pub(super) struct ResponseJson(pub(super) Value);
 
-impl Answered {
-    /// Null if it is no JSON.
-    pub(super) fn read(bytes: &[u8]) -> Self {
+impl ResponseJson {
+    /// Parses the body; null if it is not JSON.
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         Self(serde_json::from_slice(bytes).unwrap_or_default())
     }
 }
 
-impl Drop for Answered {
+impl Drop for ResponseJson {
     fn drop(&mut self) {
         wipe(&mut self.0);
     }
 }
 
-/// As deep as the parser goes.
+/// Wipes all strings. The recursion is bounded by the parser's limit.
 fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),

@@ -1,11 +1,11 @@
-//! Broken copies, in which the checker has to find the broken promise.
+//! Broken copies, in which the checker has to find the violation.
 
 use tokio::sync::Notify;
 
 use super::*;
 use crate::{model::finds, sync::AtomicBool};
 
-/// The pair alone, for copies that wait or end in ways of their own.
+/// The bare pair, for copies with different waiting or ending.
 struct Alone(Arc<SigningKey>);
 
 impl Alone {
@@ -13,19 +13,19 @@ impl Alone {
         Self(Arc::new(SigningKey::new(keys())))
     }
 
-    async fn ask(&self, sent: fn() -> Sent) -> Option<Permit> {
+    async fn ask(&self, sent: fn() -> Sent) -> Option<SigningPermit> {
         loop {
             let mut changes = self.0.changes();
             match self.0.admit() {
-                Admission::Admitted(pass) => return Some(self.0.permit(pass, sent())),
-                Admission::Wait(_) => drop(changes.changed().await),
-                Admission::Open(_) => return None,
+                Decision::Admitted(pass) => return Some(self.0.permit(pass, sent())),
+                Decision::Wait(_) => drop(changes.changed().await),
+                Decision::Open(_) => return None,
             }
         }
     }
 }
 
-/// Looks whether a request is in flight, and takes the pass in a second step.
+/// Checks whether a request is in flight, and takes the pass in a second step.
 struct LooksFirst(Alone, AtomicBool);
 
 impl Sign for LooksFirst {
@@ -47,7 +47,7 @@ impl Sign for LooksFirst {
         })
     }
 
-    fn end(&self, permit: Permit, _: Option<Verdict>) {
+    fn end(&self, permit: SigningPermit, _: Option<Verdict>) {
         drop(permit);
         self.1.store(false, Ordering::SeqCst);
     }
@@ -58,7 +58,7 @@ fn a_pair_that_looks_before_it_admits_is_found() {
     finds(TOGETHER, nothing_proven::<LooksFirst>);
 }
 
-/// Gives the pass back, and counts the refusal in a second step.
+/// Returns the pass, and counts the refusal in a second step.
 struct CountsLate(Alone);
 
 impl Sign for CountsLate {
@@ -74,7 +74,7 @@ impl Sign for CountsLate {
         Box::pin(async move { self.0.ask(sent).await })
     }
 
-    fn end(&self, permit: Permit, verdict: Option<Verdict>) {
+    fn end(&self, permit: SigningPermit, verdict: Option<Verdict>) {
         match verdict {
             Some(Verdict::Refused) => {
                 permit.settle(Verdict::Unproven, None);
@@ -92,7 +92,7 @@ fn a_pair_that_counts_refusals_late_is_found() {
     finds(A_THIRD, suspect_pair::<CountsLate>);
 }
 
-/// Looks at the fuse of a trusted pair once, and trusts it from there on.
+/// Checks the fuse of a trusted pair once, and trusts it from then on.
 struct Trusting(Alone, AtomicBool);
 
 impl Sign for Trusting {
@@ -110,7 +110,7 @@ impl Sign for Trusting {
                 return Some(self.key().permit(Pass::Shared, sent()));
             }
             let permit = self.0.ask(sent).await;
-            // No other task may have its turn while the fuse is borrowed.
+            // No task switch is allowed while the fuse is borrowed.
             let is_trusted = self.key().fuse.borrow().is_trusted();
             self.1.store(is_trusted, Ordering::SeqCst);
             permit
@@ -123,7 +123,7 @@ fn a_pair_that_stays_trusted_is_found() {
     finds(A_THIRD, trusted_pair::<Trusting>);
 }
 
-/// Listens for changes only after it was told to wait.
+/// Subscribes to changes only after being told to wait.
 struct ListensLate(Alone);
 
 impl Sign for ListensLate {
@@ -139,12 +139,12 @@ impl Sign for ListensLate {
         Box::pin(async move {
             loop {
                 match self.key().admit() {
-                    Admission::Admitted(pass) => return Some(self.key().permit(pass, sent())),
-                    Admission::Wait(_) => {
+                    Decision::Admitted(pass) => return Some(self.key().permit(pass, sent())),
+                    Decision::Wait(_) => {
                         preemption_point();
                         drop(self.key().changes().changed().await);
                     }
-                    Admission::Open(_) => return None,
+                    Decision::Open(_) => return None,
                 }
             }
         })
@@ -156,7 +156,7 @@ fn a_pair_that_misses_a_change_is_found() {
     finds(WEDGED, nothing_proven::<ListensLate>);
 }
 
-/// Keeps the pass of a caller that leaves.
+/// Keeps the pass of a cancelled call.
 struct Keeps(Alone);
 
 impl Sign for Keeps {
@@ -172,7 +172,7 @@ impl Sign for Keeps {
         Box::pin(async move { self.0.ask(sent).await })
     }
 
-    fn end(&self, mut permit: Permit, verdict: Option<Verdict>) {
+    fn end(&self, mut permit: SigningPermit, verdict: Option<Verdict>) {
         match verdict {
             Some(verdict) => permit.settle(verdict, None),
             None => permit.pass = Pass::Shared,
@@ -185,7 +185,7 @@ fn a_pair_that_keeps_the_passes_of_callers_that_left_is_found() {
     finds(WEDGED, nothing_proven::<Keeps>);
 }
 
-/// Tells one of the calls that wait of a change, not all.
+/// Notifies one waiting call of a change, not all.
 struct TellsOne(Alone, Notify);
 
 impl Sign for TellsOne {
@@ -201,15 +201,15 @@ impl Sign for TellsOne {
         Box::pin(async move {
             loop {
                 match self.key().admit() {
-                    Admission::Admitted(pass) => return Some(self.key().permit(pass, sent())),
-                    Admission::Wait(_) => self.1.notified().await,
-                    Admission::Open(_) => return None,
+                    Decision::Admitted(pass) => return Some(self.key().permit(pass, sent())),
+                    Decision::Wait(_) => self.1.notified().await,
+                    Decision::Open(_) => return None,
                 }
             }
         })
     }
 
-    fn end(&self, permit: Permit, verdict: Option<Verdict>) {
+    fn end(&self, permit: SigningPermit, verdict: Option<Verdict>) {
         match verdict {
             Some(verdict) => permit.settle(verdict, None),
             None => drop(permit),
