@@ -42,14 +42,14 @@ pub(crate) fn read(text: &str) -> Result<Rows, String> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
     match lines.next() {
         Some((_, HEADER)) => {}
-        _ => return Err(format!("the first line that is no comment must be: {HEADER}")),
+        _ => return Err(format!("the first line after the comments must be: {HEADER}")),
     }
     let mut rows = Rows::new();
     for (index, line) in lines {
         let at = index + 1;
         let (key, row) = read_row(line).map_err(|fault| format!("line {at}: {fault}"))?;
         if rows.contains_key(&key) {
-            return Err(format!("line {at}: {} has a row for this status already", key.0));
+            return Err(format!("line {at}: {} already has a row for this status", key.0));
         }
         rows.insert(key, row);
     }
@@ -64,10 +64,10 @@ pub(crate) fn read(text: &str) -> Result<Rows, String> {
 fn read_row(line: &str) -> Result<((String, u16), Row), String> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [code, status, grpc, plane, processed, wait, resource, subject, meaning, advice] = fields[..] else {
-        return Err(format!("{} fields where 10 are due", fields.len()));
+        return Err(format!("{} fields instead of 10", fields.len()));
     };
     if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-') {
-        return Err(format!("`{code}` is no error code"));
+        return Err(format!("`{code}` is not an error code"));
     }
     let status = match status {
         "*" => 0,
@@ -75,7 +75,7 @@ fn read_row(line: &str) -> Result<((String, u16), Row), String> {
             .parse()
             .ok()
             .filter(|status| (200..600).contains(status))
-            .ok_or(format!("`{other}` is no HTTP status"))?,
+            .ok_or(format!("`{other}` is not an HTTP status"))?,
     };
     let kind = one_of("grpc", grpc, KINDS)?;
     let needs = |name: &str, value: &str, needed: bool| {
@@ -103,7 +103,7 @@ fn one_of(column: &str, value: &str, choices: &[(&str, &'static str)]) -> Result
         .iter()
         .find(|(name, _)| *name == value)
         .map(|(_, rust)| *rust)
-        .ok_or_else(|| format!("`{value}` is no {column}"))
+        .ok_or_else(|| format!("`{value}` is not a valid {column}"))
 }
 
 fn read_wait(text: &str) -> Result<String, String> {
@@ -114,7 +114,7 @@ fn read_wait(text: &str) -> Result<String, String> {
         (None, Some(seconds)) => positive(seconds).map(|seconds| format!("Some(Duration::from_secs({seconds}))")),
         (None, None) => None,
     };
-    duration.ok_or_else(|| format!("`{text}` is no wait"))
+    duration.ok_or_else(|| format!("`{text}` is not a valid wait"))
 }
 
 fn optional(text: &str) -> String {

@@ -55,9 +55,9 @@ const CONNECTION_ALLOWANCE: usize = 256 * 1024;
 pub(crate) struct Limits {
     /// Calls with a complete message.
     pub(crate) concurrency: usize,
-    /// The bytes that all calls hold together.
+    /// The memory of all calls together, in bytes.
     pub(crate) memory: usize,
-    /// The bytes of one message.
+    /// The length of one message in bytes.
     pub(crate) message: usize,
 }
 
@@ -68,7 +68,7 @@ impl Limits {
         Self { concurrency, memory, message: message.min((memory / 2).saturating_sub(2 * CALL_COST)) }
     }
 
-    /// The part of the memory that unfinished requests may hold together.
+    /// The part of the memory for all unfinished requests together.
     const fn unfinished(self) -> usize {
         self.memory / 2
     }

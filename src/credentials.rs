@@ -322,9 +322,9 @@ pub(crate) fn parse_token(text: &str) -> Result<HeaderValue, &'static str> {
         return Err("holds no token");
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("holds a token with characters that a header can't carry");
+        return Err("holds a token with characters that are invalid in a header");
     }
-    secret::header(text).map_err(|_| "holds a token with characters that a header can't carry")
+    secret::header(text).map_err(|_| "holds a token with characters that are invalid in a header")
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ async fn run(paths: Arc<[PathBuf]>, reloads: FileReloads, reload: Arc<dyn Fn() -
                     reloads.loaded.inc();
                 }
                 if is_changed || had_failed {
-                    info!(setting = reloads.setting, is_changed, "file loaded again");
+                    info!(setting = reloads.setting, is_changed, "file reloaded");
                 }
             }
             Err(error) => {

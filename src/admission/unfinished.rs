@@ -35,11 +35,11 @@ pub(crate) struct Unfinished<'a> {
 }
 
 impl Permit {
-    /// Registers the call as one that waits for its body.
+    /// Registers the call as waiting for its body.
     ///
     /// # Errors
     ///
-    /// [`Rejected::MemoryExhausted`]: the connection holds its share, or there is no other request to evict.
+    /// [`Rejected::MemoryExhausted`]: the connection has used up its share, or there is no other request to evict.
     pub(crate) fn unfinished(&self) -> Result<Unfinished<'_>, Rejected> {
         let admission = self.admission();
         let bytes = self.bytes.load(Ordering::Relaxed);

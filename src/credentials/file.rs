@@ -116,7 +116,7 @@ impl FollowedFile {
         // A slow volume must not block other calls.
         if let Ok(Ok(true)) = tokio::task::spawn_blocking(move || file.reload()).await {
             self.reloads.loaded.inc();
-            info!(setting = self.reloads.setting, "file loaded again");
+            info!(setting = self.reloads.setting, "file reloaded");
         }
     }
 }

@@ -16,7 +16,7 @@ const LONGEST_OPEN: Duration = Duration::from_secs(300);
 
 /// The maximum of possible refusals of a pair that is not trusted: known refusals, and requests abandoned before their
 /// response. After these the next signature is delayed.
-const MOST_POSSIBLE_REFUSALS: u32 = 4;
+const MAX_POSSIBLE_REFUSALS: u32 = 4;
 
 /// The retry delay for callers while a probe is in progress.
 const PROBE_DELAY: Duration = Duration::from_secs(1);
@@ -175,7 +175,7 @@ impl Fuse {
 
 /// The delay before the next signature of a pair that is not trusted.
 fn spacing(possible_refusals: u32) -> Option<Duration> {
-    let beyond = possible_refusals.checked_sub(MOST_POSSIBLE_REFUSALS)?;
+    let beyond = possible_refusals.checked_sub(MAX_POSSIBLE_REFUSALS)?;
     Some((FIRST_OPEN * 2u32.saturating_pow(beyond.min(8))).min(LONGEST_OPEN))
 }
 

@@ -28,7 +28,10 @@ impl Keys {
         }
         let security_token = match security_token.map(str::trim).filter(|token| !token.is_empty()) {
             None => None,
-            Some(token) => Some(secret::header(token).map_err(|_| "holds a security token that no header can carry")?),
+            Some(token) => Some(
+                secret::header(token)
+                    .map_err(|_| "holds a security token with characters that are invalid in a header")?,
+            ),
         };
         Ok(Self { access_key_id: access_key_id.to_owned(), secret: Secret::new(secret), security_token })
     }

@@ -72,7 +72,7 @@ impl SigningKey {
         &self.keys
     }
 
-    /// Asks to sign one request.
+    /// Asks the fuse for a pass for one request.
     pub(crate) fn admit(&self) -> Decision {
         preemption_point();
         // Fast path without an exclusive lock.
@@ -144,7 +144,9 @@ impl SigningKey {
         let identities: Vec<&str> = identities.iter().map(|(name, _)| name.as_str()).collect();
         match moved {
             (_, Position::Closed) => info!(?identities, "the cloud accepts the key pair's signatures again"),
-            (Position::Closed, _) => warn!(?identities, "the cloud refuses the key pair's signatures; signing stops"),
+            (Position::Closed, _) => {
+                warn!(?identities, "the cloud refused the key pair's signatures; signing is suspended")
+            }
             // At debug level, because during an outage each call may probe.
             _ => debug!(?identities, "a probe did not close the key pair's fuse"),
         }

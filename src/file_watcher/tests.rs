@@ -16,7 +16,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Starts with this content. `verdict` is asked before each load, with the number of attempts before it.
+    /// Starts with this content. `verdict` is called before each load, with the number of earlier attempts.
     fn start(content: &str, verdict: impl Fn(usize) -> Result<(), String> + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -56,7 +56,7 @@ impl Watched {
         self.attempts.load(Ordering::SeqCst)
     }
 
-    /// Waits until this holds. Time is paused: it advances only while nothing else is to do.
+    /// Waits until the condition is true. Paused time advances only while all tasks are idle.
     async fn until(&self, holds: impl Fn(&Self) -> bool) {
         let waited = async {
             while !holds(self) {

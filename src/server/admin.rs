@@ -22,13 +22,13 @@ use super::{
 };
 
 /// Concurrent connections; the oldest is closed for a new one.
-const MOST_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 
 /// Timeout for the head of a request, which includes the idle time of the connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest head of a request.
-const MOST_HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 
 /// Serves the port until the handle is dropped.
 pub(super) fn serve(listener: TcpListener, shared: Arc<Shared>) -> AbortOnDropHandle<()> {
@@ -36,8 +36,7 @@ pub(super) fn serve(listener: TcpListener, shared: Arc<Shared>) -> AbortOnDropHa
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let connections =
-        Evictable::new(MOST_CONNECTIONS, Duration::ZERO, shared.metrics.admin_connections_evicted.clone());
+    let connections = Evictable::new(MAX_CONNECTIONS, Duration::ZERO, shared.metrics.admin_connections_evicted.clone());
     let connections = Arc::new(connections);
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
@@ -73,7 +72,7 @@ async fn serve_connection(stream: TcpStream, ticket: Ticket, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MOST_HEAD)
+        .max_buf_size(MAX_HEAD)
         .max_headers(64)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::select! {

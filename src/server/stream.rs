@@ -24,7 +24,7 @@ use tonic::{Status, body};
 use super::request_body::{BodySource, PREFIX, PROGRESS_TIMEOUT};
 use crate::{admission::Permit, status};
 
-/// The message limit of health and reflection, whose requests are names of services and files.
+/// The message limit of health and reflection: their requests contain names of services and files.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024;
 
 /// The maximum memory of a stream's requests that wait for the service.

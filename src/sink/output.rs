@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes as many bytes as its script says; 0 is a full disk.
+    /// Accepts a scripted number of bytes for each write; 0 is a full disk.
     struct Scripted {
         script: VecDeque<usize>,
         taken: Vec<u8>,

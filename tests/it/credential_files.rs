@@ -236,7 +236,7 @@ async fn a_hangup_loads_every_file_at_once_and_ends_nothing() {
     attach(&caller).await.unwrap();
     secrets.replace(&content("bb"));
     program.signal("HUP").await;
-    program.log_line("file loaded again").await;
+    program.log_line("file reloaded").await;
     attach(&caller).await.unwrap();
     assert_eq!(last(&cloud), "bb");
     // No line tells the content of a file that can't be used.

@@ -74,7 +74,7 @@ async fn a_hangup_reads_the_token_again_and_ends_nothing() {
     caller.send(Request::new(documented())).await.unwrap();
     fs::write(&path, "new").unwrap();
     program.signal("HUP").await;
-    program.log_line("file loaded again").await;
+    program.log_line("file reloaded").await;
     caller.send(Request::new(documented())).await.unwrap();
     let tokens: Vec<_> = cloud.seen().iter().map(|seen| seen.header("x-auth-token").unwrap().to_owned()).collect();
     assert_eq!(tokens, ["old", "new"]);

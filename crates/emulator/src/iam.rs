@@ -28,7 +28,7 @@ use super::world::{Project, User, World};
 
 /// Wrong passwords in a row that lock the account, and the duration of the lock. The administrator
 /// of a real account sets both; these values are ours.
-const MOST_WRONG: u32 = 5;
+const MAX_WRONG_PASSWORDS: u32 = 5;
 const LOCKED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// The lockout state of each user, by name.
@@ -51,7 +51,7 @@ impl Logins {
             lock.open();
             Ok(user)
         } else {
-            lock.count_failure(now, MOST_WRONG, LOCKED_FOR);
+            lock.count_failure(now, MAX_WRONG_PASSWORDS, LOCKED_FOR);
             Err(wrong())
         }
     }

@@ -14,7 +14,7 @@ use super::signature::{Claim, SignatureError};
 use super::world::World;
 
 /// "More than five" failed signatures in a row lock the pair for five minutes, as documented.
-const MOST_FAILURES: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 const LOCKED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// All key pairs, by access key.
@@ -113,7 +113,7 @@ impl Keys {
             }
             Err(SignatureError::Expired) => Err(incorrect("calc ak sk signature fail:signature expired")),
             Err(SignatureError::Mismatch | SignatureError::Malformed) => {
-                pair.lock.count_failure(now, MOST_FAILURES, LOCKED_FOR);
+                pair.lock.count_failure(now, MAX_FAILURES, LOCKED_FOR);
                 Err(incorrect("verify aksk signature fail"))
             }
         }

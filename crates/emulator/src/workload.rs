@@ -23,8 +23,8 @@ use super::world::Workload;
 use super::{Cloud, Shared};
 
 /// The documented bounds of the requested lifetime, in seconds; the lower one is the default.
-const LEAST_LIFE: u64 = 900;
-const MOST_LIFE: u64 = 86_400;
+const MIN_LIFE: u64 = 900;
+const MAX_LIFE: u64 = 86_400;
 
 /// `POST /v5/agencies/assume-with-oidc`
 pub(super) async fn assume_with_oidc(
@@ -115,9 +115,9 @@ pub(super) fn credential_json(issued: &Issued) -> Value {
 }
 
 fn life(body: &Value, pointer: &str) -> Result<Duration, Refusal> {
-    let seconds = body.pointer(pointer).map_or(Some(LEAST_LIFE), Value::as_u64);
+    let seconds = body.pointer(pointer).map_or(Some(MIN_LIFE), Value::as_u64);
     seconds
-        .filter(|seconds| (LEAST_LIFE..=MOST_LIFE).contains(seconds))
+        .filter(|seconds| (MIN_LIFE..=MAX_LIFE).contains(seconds))
         .map(Duration::from_secs)
         .ok_or_else(|| iam::invalid(pointer))
 }
