@@ -132,7 +132,7 @@ struct Attached<'a> {
     bound_domains: Vec<Row<'a>>,
 }
 
-/// A domain on an instance. The ports of the dedicated gateway are optional and left out.
+/// A domain on an instance.
 #[derive(Serialize)]
 struct Row<'a> {
     url_domain: &'a str,
@@ -141,12 +141,25 @@ struct Row<'a> {
     min_ssl_version: &'static str,
     is_http_redirect_to_https: bool,
     verified_client_certificate_enabled: bool,
+    /// Documented for the dedicated gateway alone.
+    #[serde(flatten)]
+    ports: Option<Ports>,
     ssl_id: &'a str,
     ssl_name: &'a str,
     api_group_id: &'a str,
     api_group_name: &'a str,
     instance_id: &'a str,
 }
+
+/// The inbound ports of a domain.
+#[derive(Serialize, Clone, Copy)]
+struct Ports {
+    ingress_http_port: i32,
+    ingress_https_port: i32,
+}
+
+/// The documented default ports: the world configures no custom ones.
+const DEFAULT_PORTS: Ports = Ports { ingress_http_port: 80, ingress_https_port: 443 };
 
 /// Status 3 of a domain: its CNAME is resolved.
 const RESOLVED: u8 = 3;
@@ -163,6 +176,8 @@ pub(super) async fn list_attached_domains(
 ) -> Result<Response, Refusal> {
     cloud.grant(&request, b"", &project)?;
     let Query(page) = page?;
+    let is_dedicated = request.uri.path().split('/').nth(3) == Some("apigw");
+    let ports = is_dedicated.then_some(DEFAULT_PORTS);
 
     let mut rows = Vec::new();
     if let Some(certificate) = cloud.world.certificate(&project, &certificate) {
@@ -180,6 +195,7 @@ pub(super) async fn list_attached_domains(
                     min_ssl_version: "TLSv1.1",
                     is_http_redirect_to_https: false,
                     verified_client_certificate_enabled: binding.verifies_clients,
+                    ports,
                     ssl_id: &certificate.id,
                     ssl_name: &certificate.name,
                     api_group_id: &domain.group_id,

@@ -38,6 +38,58 @@ async fn a_row_has_every_required_field_of_a_domain_on_an_instance() {
 }
 
 #[tokio::test]
+async fn the_dedicated_gateway_lists_the_ports_of_a_domain_too() {
+    let cloud = running().await;
+    assert_eq!(cloud.attach(WITH_CA, json!([{ "domain": "api.example.com" }])).await.status, 204);
+    let path = format!("/v2/{PROJECT}/apigw/certificates/{WITH_CA}/attached-domains");
+    let answer = send(cloud.request(Method::GET, &path).header("X-Auth-Token", OPERATOR)).await;
+    let mut row = answer.json()["bound_domains"][0].take();
+    let members = row.as_object_mut().unwrap();
+    assert_eq!(members.remove("ingress_http_port"), Some(json!(80)));
+    assert_eq!(members.remove("ingress_https_port"), Some(json!(443)));
+    assert_eq!(row, cloud.list(WITH_CA, "").await.json()["bound_domains"][0], "the other members are the same");
+}
+
+#[tokio::test]
+async fn the_default_page_has_20_rows_and_the_largest_500() {
+    const DOMAINS: usize = 501;
+    let name = |number: usize| format!("d{number}.example.com");
+    let mut world = format!(
+        r#"
+        projects = [{{ id = "{PROJECT}", name = "p" }}]
+        users = [{{ name = "u", password = "p", account = "a", projects = ["{PROJECT}"], may_attach = true }}]
+        tokens = [{{ value = "{OPERATOR}", user = "u", project = "{PROJECT}" }}]
+        instances = [{{ id = "{FIRST}", project = "{PROJECT}" }}]
+        certificates = [{{ id = "{CERTIFICATE}", name = "c", project = "{PROJECT}", has_trusted_root_ca = false }}]
+        "#
+    );
+    for number in 0..DOMAINS {
+        let name = name(number);
+        world += &format!(
+            "[[domains]]\nid = \"{number}\"\nname = \"{name}\"\nproject = \"{PROJECT}\"\n\
+             group_id = \"g\"\ngroup_name = \"g\"\ninstances = [\"{FIRST}\"]\n"
+        );
+    }
+    let cloud = running_in(World::from_toml(&world).unwrap()).await;
+    let domains = (0..DOMAINS).map(|number| json!({ "domain": name(number) })).collect();
+    assert_eq!(cloud.attach(CERTIFICATE, domains).await.status, 204);
+
+    for (query, first, size) in [
+        ("", 0, 20),
+        ("?offset=490", 490, 11),
+        ("?limit=500", 0, 500),
+        ("?limit=501", 0, 500),
+        ("?offset=500&limit=500", 500, 1),
+    ] {
+        let page = cloud.list(CERTIFICATE, query).await.json();
+        assert_eq!((&page["size"], &page["total"]), (&json!(size), &json!(DOMAINS)), "{query}");
+        let names: Vec<Value> = (first..first + size).map(|number| json!(name(number))).collect();
+        let listed = page["bound_domains"].as_array().unwrap().iter().map(|row| row["url_domain"].clone());
+        assert_eq!(listed.collect::<Vec<_>>(), names, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn offset_and_limit_choose_a_page_and_total_counts_them_all() {
     let cloud = three_attached().await;
     let page = cloud.list(CERTIFICATE, "?offset=1&limit=1").await.json();
