@@ -28,6 +28,25 @@ use crate::{
     validate::is_safe_segment,
 };
 
+// Constants rather than settings: the caller's deadline bounds every call, and the crowds that these would be tuned for are
+// bounded by number.
+
+/// The timeout for the TLS handshake and the HTTP/2 preface of a caller.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The interval between PING frames to a caller: shorter than load balancers keep a silent connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The time that a caller has to acknowledge a PING frame.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The timeout for a new connection to the cloud, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that an idle connection to the cloud stays in the pool: shorter than common servers keep theirs, so that the
+/// server seldom closes a connection that a request is about to use.
+const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Everything that a gateway needs to run.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -113,8 +132,8 @@ impl Config {
             proxy: read.text("upstream-proxy").and_then(|text| read.check("upstream-proxy", base_url(&text))),
             tls: tls.clone(),
             shows_identity: true,
-            connect_timeout: read.duration("connect-timeout"),
-            idle_timeout: read.duration("upstream-idle-timeout"),
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: UPSTREAM_IDLE_TIMEOUT,
         });
         if let Some(upstream) = &upstream {
             let key = if read.text("upstream").is_some() { "upstream" } else { "region" };
@@ -328,9 +347,9 @@ fn gateway(
     let connection = server::Limits {
         max_age: Some(read.duration_or_zero("max-connection-age")).filter(|age| !age.is_zero()),
         grace: timeout + Duration::from_secs(5),
-        handshake_timeout: read.duration("handshake-timeout"),
-        keep_alive_interval: read.duration("keep-alive-interval"),
-        keep_alive_timeout: read.duration("keep-alive-timeout"),
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+        keep_alive_interval: KEEP_ALIVE_INTERVAL,
+        keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
     };
     let audit = Destination::parse(&read.text("audit").unwrap_or_default());
     let workers = read.number("workers", 1..=256);

@@ -74,6 +74,16 @@ pub struct Settings {
     pub(crate) require_instance_ids: bool,
 }
 
+impl Settings {
+    /// The same with another timeout for handshakes: for tests, since it is no setting.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.connection.handshake_timeout = timeout;
+        self
+    }
+}
+
 /// The state shared by all connections and calls.
 #[derive(Debug)]
 pub(crate) struct Shared {

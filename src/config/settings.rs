@@ -140,17 +140,12 @@ pub const SETTINGS: &[Setting] = &[
         Some("1000"),
         "Connections on the gRPC port that have completed their handshake; more are closed",
     ),
-    set("handshake-timeout", "DURATION", Some("5s"), "Timeout for the TLS handshake and the HTTP/2 preface"),
-    set("keep-alive-interval", "DURATION", Some("30s"), "How often a silent peer is asked whether it is there"),
-    set("keep-alive-timeout", "DURATION", Some("10s"), "How long its answer may take"),
     set(
         "max-connection-age",
         "DURATION",
         Some("0s"),
         "Age at which a connection gets GOAWAY, give or take a tenth; 0s: never",
     ),
-    set("connect-timeout", "DURATION", Some("5s"), "Time for a connection to the cloud, TLS included"),
-    set("upstream-idle-timeout", "DURATION", Some("30s"), "How long an idle connection to the cloud is kept"),
     set(
         "upstream-ca",
         "PATH",

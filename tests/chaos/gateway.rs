@@ -74,7 +74,7 @@ impl Gateway {
         let mut command = Command::new(PROGRAM);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", &admin, "--log-format", "json"])
-            .args(["--log-level", LOG, "--upstream", upstream, "--upstream-idle-timeout", "250ms"])
+            .args(["--log-level", LOG, "--upstream", upstream])
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())

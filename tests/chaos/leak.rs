@@ -7,7 +7,7 @@ use std::{
 
 use super::{gateway::Gateway, report::Report, scene::Scene};
 
-/// Much longer than the pool keeps an idle connection.
+/// Much longer than anything of a call may stay.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the memory may grow by between a quarter of the calls and all of them, in KiB: the allocator's pages, and no
@@ -42,9 +42,13 @@ pub(crate) async fn quiet(gateway: &Gateway, scene: &Scene) -> Result<String, St
         other => Err(format!("{other:?} connections of callers")),
     })
     .await?;
-    let upstream = until(async || match scene.open.load(Ordering::Relaxed) {
-        0 => Ok(()),
-        open => Err(format!("{open} connections to the upstream")),
+    // The gateway keeps idle connections for longer than this waits: the upstream ends those, and those alone.
+    let upstream = until(async || {
+        scene.idle.notify_waiters();
+        match scene.open.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            open => Err(format!("{open} connections to the upstream")),
+        }
     })
     .await?;
     let rest = gateway.files_at_rest;

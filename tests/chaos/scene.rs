@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
+
 use super::fault::Fault;
 
 /// One request as it came.
@@ -33,6 +35,8 @@ pub(crate) struct Scene {
     requests: AtomicUsize,
     /// Connections that are open now.
     pub(crate) open: AtomicUsize,
+    /// Ends the connections that wait for a request.
+    pub(crate) idle: Notify,
 }
 
 impl Scene {

@@ -117,7 +117,7 @@ async fn serve(mut listener: TcpListener, mut closures: Option<Rng>, shared: Arc
 async fn converse(mut stream: TcpStream, shared: &Shared) {
     let mut bytes = Vec::new();
     let mut poisoned = false;
-    while let Some(request) = request::read(&mut stream, &mut bytes).await {
+    while let Some(request) = next(&mut stream, &mut bytes, shared).await {
         if poisoned {
             shared.scene.stray(format!("{request:?} came on a connection on which bytes of no answer had been sent"));
         }
@@ -142,6 +142,20 @@ async fn converse(mut stream: TcpStream, shared: &Shared) {
             }
         }
     }
+}
+
+/// Reads the next request; `None` at the end of the connection, also if the scene ends it while it is idle.
+async fn next(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared) -> Option<Request> {
+    if bytes.is_empty() {
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            // Unlike `readable`, which may be wrong.
+            _ = stream.peek(&mut byte) => {}
+            () = shared.scene.idle.notified() => return None,
+        }
+    }
+    request::read(stream, bytes).await
 }
 
 /// Notes a request and what it meets; `None` when it is nobody's.

@@ -33,7 +33,7 @@ async fn a_connection_that_the_cloud_closed_while_idle_is_no_failed_call() {
 #[tokio::test]
 async fn a_peer_that_never_greets_is_dropped() {
     let cloud = Cloud::answering([Reply::attached()]).await;
-    let gateway = Gateway::facing(cloud.address).with("handshake-timeout", "100ms").start().await;
+    let gateway = Gateway::facing(cloud.address).handshake_timeout(Duration::from_millis(100)).start().await;
     for greeting in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM"] {
         let mut peer = TcpStream::connect(gateway.address.to_string()).await.unwrap();
         tokio::io::AsyncWriteExt::write_all(&mut peer, greeting).await.unwrap();

@@ -75,7 +75,7 @@ impl Mutual {
             .with("tls-key", mount.path("tls.key"))
             .with("tls-client-ca", mount.path("ca.crt"))
             // So long that no peer of a crowd is gone by itself.
-            .with("handshake-timeout", "60s")
+            .handshake_timeout(Duration::from_secs(60))
             .start()
             .await;
         let identity = authority.issue(&["caller.example"]).identity();
@@ -186,8 +186,7 @@ async fn a_gateway_without_descriptors_serves_those_that_it_has_and_others_later
     let cloud = Cloud::answering([Reply::attached()]).await;
     let program = env!("CARGO_BIN_EXE_apig-grpc-gateway");
     let upstream = format!("http://{}", cloud.address);
-    // So long that no silent peer is gone by itself.
-    let settings = "--listen 127.0.0.1:0 --admin-listen off --log-format json --handshake-timeout 60s";
+    let settings = "--listen 127.0.0.1:0 --admin-listen off --log-format json --log-level info,apig_grpc_gateway=debug";
     let script = format!("ulimit -n 64; exec {program} serve {settings} --upstream {upstream}");
     let mut program = Program::of(tokio::process::Command::new("sh").args(["-c", &script]));
     let line: serde_json::Value = serde_json::from_str(&program.log_line(r#""serving""#).await).unwrap();
@@ -204,7 +203,8 @@ async fn a_gateway_without_descriptors_serves_those_that_it_has_and_others_later
     }
     program.log_line("can't accept a connection").await;
     caller.attach(documented()).await.unwrap();
-    // Peers that have not greeted give their descriptors back.
+    // Peers that have not greeted give their descriptors back, before their time for the handshake is over.
+    program.log_line(r#""reason":"Evicted""#).await;
     for peer in &mut silent {
         let _ = soon(peer.read_to_end(&mut Vec::new())).await;
     }

@@ -1,6 +1,6 @@
 //! TLS and mutual TLS on the gRPC port, and files that change under it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -187,7 +187,8 @@ async fn a_peer_that_does_not_finish_its_handshake_is_dropped_and_holds_nobody_u
     let ours = Authority::new();
     let mount = Mount::new(&files(&ours.issue(&[NAME]), &ours.pem()));
     let plan = Gateway::facing(cloud.address).with("tls-certificate", mount.path("tls.crt"));
-    let gateway = plan.with("tls-key", mount.path("tls.key")).with("handshake-timeout", "300ms").start().await;
+    let plan = plan.with("tls-key", mount.path("tls.key")).handshake_timeout(Duration::from_millis(300));
+    let gateway = plan.start().await;
     let mut silent = TcpStream::connect(gateway.address.to_string()).await.unwrap();
     assert!(gets_through(&gateway, &ours, None).await);
     assert_eq!(soon(silent.read(&mut [0; 16])).await.unwrap_or(0), 0);

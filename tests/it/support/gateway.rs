@@ -27,6 +27,7 @@ pub(crate) struct Plan {
     flags: BTreeMap<&'static str, String>,
     variables: BTreeMap<String, String>,
     file: Option<String>,
+    handshake_timeout: Option<Duration>,
 }
 
 impl Gateway {
@@ -37,7 +38,7 @@ impl Gateway {
             ("listen", "127.0.0.1:0".into()),
             ("admin-listen", "127.0.0.1:0".into()),
         ]);
-        Plan { flags, variables: BTreeMap::new(), file: None }
+        Plan { flags, variables: BTreeMap::new(), file: None, handshake_timeout: None }
     }
 
     /// A caller with a token, on a connection of its own.
@@ -106,12 +107,22 @@ impl Plan {
         self
     }
 
+    /// Sets the timeout for handshakes, which is no setting.
+    pub(crate) fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = Some(timeout);
+        self
+    }
+
     /// Starts it.
     pub(crate) async fn start(self) -> Gateway {
         let lookup = |name: &str| self.variables.get(name).cloned();
         let sources = Sources { flags: self.flags, environment: Some(&lookup), file: self.file };
         let config = Config::load(sources).unwrap();
-        let server = Server::bind(config.gateway).await.unwrap();
+        let settings = match self.handshake_timeout {
+            Some(timeout) => config.gateway.with_handshake_timeout(timeout),
+            None => config.gateway,
+        };
+        let server = Server::bind(settings).await.unwrap();
         let (address, admin) = (server.address(), server.admin_address().unwrap());
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone().cancelled_owned()));
