@@ -1,4 +1,4 @@
-//! The commands, and how they end. What a command does is the business of its module.
+//! The command line: reads it, runs the command's module, and turns the result into an exit code.
 
 mod attach;
 mod client;
@@ -8,6 +8,7 @@ mod errors;
 mod flags;
 mod health;
 mod output;
+mod reference;
 mod serve;
 
 use std::{
@@ -24,7 +25,7 @@ use crate::{
     log, sink,
 };
 
-/// How long the end of the program waits for the readers of its logs.
+/// The time that the readers of logs have at the end of the program.
 const FLUSH_AT_EXIT: Duration = Duration::from_millis(500);
 
 /// gRPC sidecar for the certificate operations of Huawei Cloud's API gateway (ROMA Connect APIC)
@@ -39,28 +40,31 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Serve(Flags),
-    /// Run an emulated cloud and the gateway, and show what calls look like
+    /// Run an emulated cloud and the gateway, and show sample calls with their decoded details
     Demo(demo::Options),
-    /// Run the emulator of the cloud's API alone
+    /// Run the emulated cloud alone
     Emulator(emulator::Options),
     /// Bind a certificate to domain names, through a gateway
     Attach(attach::Options),
-    /// Ask a gateway whether it serves; for container probes
+    /// Probe a gateway's health service, for containers
     Health(health::Options),
-    /// Read the configuration, name every fault, show the result with secrets masked
+    /// Validate the configuration, print every fault or the result with secrets masked
     Check(Flags),
-    /// Print how the cloud's error codes become gRPC statuses
+    /// Print the mapping of the cloud's error codes to gRPC statuses
     Errors(errors::Options),
+    /// Write a page of the reference documentation
+    #[command(hide = true)]
+    Reference(reference::Options),
 }
 
-/// Why a command did not do what it should.
+/// The failure of a command.
 #[derive(Debug)]
 enum Failure {
-    /// The configuration is wrong: exit code 2.
+    /// An invalid configuration: exit code 2.
     Config(Faults),
     /// Anything else: exit code 1.
     Other(String),
-    /// The command has said so itself: exit code 1.
+    /// The command has printed the reason: exit code 1.
     Told,
 }
 
@@ -70,7 +74,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Does what the command line asks for.
+/// Runs the command that the command line names.
 pub fn run(environment: Environment<'_>) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -80,7 +84,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
         }
     };
     let _flushed = FlushedAtExit;
-    // One thread: a call waits far more than it works, and sharing work among threads costs twice the processor time.
+    // One thread: calls mostly wait, and work stealing costs twice the processor time.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(fault) => return fail(&format!("can't start: {fault}")),
@@ -94,6 +98,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
             Command::Health(options) => health::run(options).await,
             Command::Check(flags) => check(flags, environment),
             Command::Errors(options) => errors::run(&options),
+            Command::Reference(options) => reference::run(&options),
         }
     });
     // A file read that hangs must not keep the program alive.
@@ -103,7 +108,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
         Err(Failure::Told) => ExitCode::FAILURE,
         Err(Failure::Other(text)) => fail(&text),
         Err(Failure::Config(faults)) => {
-            let _ = fail(&format!("the configuration can't be used:\n{faults}"));
+            let _ = fail(&format!("invalid configuration:\n{faults}"));
             ExitCode::from(2)
         }
     }
@@ -114,7 +119,7 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Writes the last lines of logs when it is dropped, also by a panic, and leaves a reader that has stopped alone.
+/// Writes the last lines of logs when it is dropped, also by a panic; gives up on a reader that has stopped.
 struct FlushedAtExit;
 
 impl Drop for FlushedAtExit {
@@ -129,7 +134,7 @@ fn check(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether answers may have colour.
+/// Whether output may have colour.
 fn colour() -> bool {
     io::stdout().is_terminal()
 }

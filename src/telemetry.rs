@@ -1,6 +1,7 @@
-//! Metrics: their set-up, and every metric name. It measures; it decides nothing.
+//! Metrics: counters, gauges and histograms of the whole process, and their text for the admin port.
 
 mod labels;
+mod table;
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -8,26 +9,32 @@ use http::{Method, StatusCode};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use tonic::Code;
 
-pub(crate) use self::labels::{Abort, CredentialState};
-use self::labels::{
-    AbortLabels, Answered, CallLabels, CredentialStateLabels, FileLabels, FileReloadLabels, IdentityLabels,
-    RenewalLabels, UpstreamLabels, Verb,
+pub(crate) use self::{
+    labels::{Abort, CredentialState},
+    table::markdown,
+};
+use self::{
+    labels::{
+        AbortLabels, Answered, CallLabels, CredentialStateLabels, FileLabels, FileReloadLabels, IdentityLabels,
+        RenewalLabels, UpstreamLabels, Verb,
+    },
+    table::register,
 };
 use crate::log;
 
-/// From a call that finds everything warm to one that waits for its deadline, in seconds.
+/// From a call on warm connections to one that waits for its deadline, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// What is counted of one credential that is fetched anew in time.
+/// The metrics of one credential that is renewed before it expires.
 #[derive(Debug, Clone)]
 pub(crate) struct Renewals {
     pub(crate) fetched: Counter,
     pub(crate) failed: Counter,
-    /// When what was fetched last ends, in seconds since 1970.
+    /// The expiry of the credential that was fetched last, in seconds since 1970.
     pub(crate) expiry: Gauge,
     /// Panics of the task that fetches.
     pub(crate) panics: Counter,
@@ -54,26 +61,26 @@ pub(crate) struct FileReloads {
     pub(crate) failing: Gauge,
 }
 
-/// All that the gateway counts. Names follow OpenTelemetry's semantic conventions where those have one.
+/// The metrics of the gateway. Names follow OpenTelemetry's semantic conventions where those have one.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     calls: Family<CallLabels, Histogram>,
     upstream: Family<UpstreamLabels, Histogram>,
-    /// Calls whose answer is not complete.
+    /// Calls that have no complete response yet.
     pub(crate) calls_in_progress: Gauge,
     /// Open connections on the gRPC port.
     pub(crate) connections: Gauge,
     /// Connections on the gRPC port that completed their handshake and were served.
     pub(crate) connections_accepted: Counter,
-    /// Connections turned away since there were too many.
+    /// Connections closed because of `max-connections`.
     pub(crate) connections_refused: Counter,
     handshakes_aborted: Family<AbortLabels, Counter>,
     /// Connections on the admin port that were closed for newer ones.
     pub(crate) admin_connections_evicted: Counter,
     /// Calls on which a handler panicked.
     pub(crate) panics: Counter,
-    /// Requests to the cloud that were tried again.
+    /// Requests to the cloud that were repeated.
     pub(crate) retries: Counter,
     /// The circuit to the upstream: 0 closed, 1 half open, 2 open.
     pub(crate) circuit: Gauge,
@@ -83,19 +90,19 @@ pub(crate) struct Metrics {
     credential_states: Family<CredentialStateLabels, Gauge>,
     credential_fuses: Family<IdentityLabels, Gauge>,
     expiries: Family<IdentityLabels, Gauge>,
-    /// TLS handshakes on the gRPC port that came to nothing.
+    /// TLS handshakes on the gRPC port that failed.
     pub(crate) tls_handshake_failures: Counter,
-    /// When the gateway's certificate ends, in seconds since 1970; 0 without TLS.
+    /// The end of validity of the gateway's certificate, in seconds since 1970; 0 without TLS.
     pub(crate) tls_not_after: Gauge,
-    /// The earliest time at which the CA of a loaded revocation list issues its next one, in seconds since 1970; 0 without lists.
+    /// The earliest next update among the loaded revocation lists, in seconds since 1970; 0 without lists.
     pub(crate) tls_crl_next_update: Gauge,
     file_reloads: Family<FileReloadLabels, Counter>,
     files_failing: Family<FileLabels, Gauge>,
     /// Audit lines that could not be written to their destination.
     pub(crate) audit_lines_not_written: Counter,
-    /// Audit lines of calls without a valid message that were left out, since there were many.
+    /// Audit lines of calls without a valid message that were left out because of their number.
     pub(crate) audit_lines_suppressed: Counter,
-    /// Calls that policy refused.
+    /// Calls that the policy denied.
     pub(crate) calls_denied: Counter,
 }
 
@@ -136,116 +143,35 @@ impl Default for Metrics {
 impl Metrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
-        registry.register_with_unit(
-            "rpc_server_call_duration",
-            "Duration of calls, from the request's head to the end of the answer",
-            Unit::Seconds,
-            self.calls.clone(),
-        );
-        registry.register_with_unit(
-            "http_client_request_duration",
-            "Duration of requests to the cloud, until the head of the answer",
-            Unit::Seconds,
-            self.upstream.clone(),
-        );
-        registry.register("apig_gateway_calls_in_progress", "Calls in progress", self.calls_in_progress.clone());
-        registry.register("apig_gateway_connections", "Open connections on the gRPC port", self.connections.clone());
-        registry.register(
-            "apig_gateway_connections_accepted",
-            "Connections on the gRPC port that completed their handshake and were served",
-            self.connections_accepted.clone(),
-        );
-        registry.register(
-            "apig_gateway_connections_refused",
-            "Connections closed after their handshake since there were too many",
-            self.connections_refused.clone(),
-        );
-        registry.register(
-            "apig_gateway_handshakes_aborted",
-            "Connections on the gRPC port that were closed before the HTTP/2 preface had come",
-            self.handshakes_aborted.clone(),
-        );
-        registry.register(
-            "apig_gateway_admin_connections_evicted",
-            "Connections on the admin port that were closed for newer ones",
-            self.admin_connections_evicted.clone(),
-        );
-        registry.register("apig_gateway_panics", "Calls on which a handler panicked", self.panics.clone());
-        registry.register("apig_gateway_retries", "Requests to the cloud that were tried again", self.retries.clone());
-        registry.register(
-            "apig_gateway_circuit_state",
-            "The circuit to the upstream: 0 closed, 1 half open, 2 open",
-            self.circuit.clone(),
-        );
-        registry.register(
-            "apig_gateway_task_panics",
-            "Panics of background tasks, which are started again",
-            self.task_panics.clone(),
-        );
-        registry.register(
-            "apig_gateway_credential_state",
-            "State of the task that fetches a credential; the current one is 1",
-            self.credential_states.clone(),
-        );
-        registry.register(
-            "apig_gateway_credential_fuse",
-            "The fuse of an identity's key pair: 0 closed, 1 half open, 2 open (nothing is signed)",
-            self.credential_fuses.clone(),
-        );
-        registry.register(
-            "apig_gateway_credential_renewals",
-            "Credentials that were fetched, and fetches that failed",
-            self.renewals.clone(),
-        );
-        registry.register_with_unit(
-            "apig_gateway_credential_expiry_timestamp",
-            "When the credential that was fetched last ends, since 1970",
-            Unit::Seconds,
-            self.expiries.clone(),
-        );
-        registry.register(
-            "apig_gateway_tls_handshake_failures",
-            "TLS handshakes on the gRPC port that came to nothing",
-            self.tls_handshake_failures.clone(),
-        );
-        registry.register_with_unit(
-            "apig_gateway_tls_certificate_not_after",
-            "When the certificate of the gRPC port ends, since 1970; 0 without TLS",
-            Unit::Seconds,
-            self.tls_not_after.clone(),
-        );
-        registry.register_with_unit(
-            "apig_gateway_tls_client_crl_next_update",
-            "When the first of the loaded revocation lists is due to be replaced, since 1970; 0 without lists",
-            Unit::Seconds,
-            self.tls_crl_next_update.clone(),
-        );
-        registry.register(
-            "apig_gateway_file_reloads",
-            "Changed files that were loaded again, and loads that failed",
-            self.file_reloads.clone(),
-        );
-        registry.register(
-            "apig_gateway_file_reload_failing",
-            "Files, by setting, that can't be loaded at present; their previous content is in use",
-            self.files_failing.clone(),
-        );
-        registry.register(
-            "apig_gateway_audit_lines_not_written",
-            "Audit lines that went to the program's log instead",
-            self.audit_lines_not_written.clone(),
-        );
-        registry.register(
-            "apig_gateway_audit_lines_suppressed",
-            "Audit lines of calls without a valid message that were left out, since there were many",
-            self.audit_lines_suppressed.clone(),
-        );
-        registry.register("apig_gateway_log_lines_lost", "Log lines that were not written", log::lines_lost());
-        registry.register("apig_gateway_calls_denied", "Calls that the policy refused", self.calls_denied.clone());
+        register(registry, "rpc_server_call_duration", self.calls.clone());
+        register(registry, "http_client_request_duration", self.upstream.clone());
+        register(registry, "apig_gateway_calls_in_progress", self.calls_in_progress.clone());
+        register(registry, "apig_gateway_connections", self.connections.clone());
+        register(registry, "apig_gateway_connections_accepted", self.connections_accepted.clone());
+        register(registry, "apig_gateway_connections_refused", self.connections_refused.clone());
+        register(registry, "apig_gateway_handshakes_aborted", self.handshakes_aborted.clone());
+        register(registry, "apig_gateway_admin_connections_evicted", self.admin_connections_evicted.clone());
+        register(registry, "apig_gateway_panics", self.panics.clone());
+        register(registry, "apig_gateway_retries", self.retries.clone());
+        register(registry, "apig_gateway_circuit_state", self.circuit.clone());
+        register(registry, "apig_gateway_task_panics", self.task_panics.clone());
+        register(registry, "apig_gateway_credential_state", self.credential_states.clone());
+        register(registry, "apig_gateway_credential_fuse", self.credential_fuses.clone());
+        register(registry, "apig_gateway_credential_renewals", self.renewals.clone());
+        register(registry, "apig_gateway_credential_expiry_timestamp", self.expiries.clone());
+        register(registry, "apig_gateway_tls_handshake_failures", self.tls_handshake_failures.clone());
+        register(registry, "apig_gateway_tls_certificate_not_after", self.tls_not_after.clone());
+        register(registry, "apig_gateway_tls_client_crl_next_update", self.tls_crl_next_update.clone());
+        register(registry, "apig_gateway_file_reloads", self.file_reloads.clone());
+        register(registry, "apig_gateway_file_reload_failing", self.files_failing.clone());
+        register(registry, "apig_gateway_audit_lines_not_written", self.audit_lines_not_written.clone());
+        register(registry, "apig_gateway_audit_lines_suppressed", self.audit_lines_suppressed.clone());
+        register(registry, "apig_gateway_log_lines_lost", log::lines_lost());
+        register(registry, "apig_gateway_calls_denied", self.calls_denied.clone());
         self
     }
 
-    /// What is counted of the credential of one identity, by its name in the configuration.
+    /// The metrics of one identity's credential, by the identity's name in the configuration.
     pub(crate) fn credential(&self, identity: &str) -> Renewals {
         let renewals = |result| {
             let labels = RenewalLabels { identity: identity.to_owned(), result };
