@@ -1,6 +1,7 @@
-//! Flags, environment and file become a [`Config`] that can't be wrong; every fault is found before anything starts. It
-//! opens no socket, and its faults name keys, never values.
+//! Makes a valid [`Config`] of flags, environment and file, and reports every fault at once, before anything starts. Opens no
+//! socket. Faults name keys, never values.
 
+mod callers;
 mod credentials;
 mod plaintext;
 mod read;
@@ -22,9 +23,8 @@ use crate::{
     audit::Destination,
     cloud,
     log::LogFormat,
-    policy::Policy,
     server::{self, Access, Address, Owner},
-    tls, upstream,
+    upstream,
     validate::is_safe_segment,
 };
 
@@ -54,15 +54,15 @@ pub struct Config {
     pub gateway: server::Settings,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
-    /// What `check` shows: each setting with where it came from.
+    /// Each setting with the source of its value, for `check`.
     given: Vec<(&'static Setting, Option<Given>)>,
-    /// What else `check` says: what was decided for whoever left it open.
+    /// Decisions that the configuration left open, for `check`.
     notes: Vec<String>,
-    /// And the rules as they were written.
+    /// The rules as they were written, for `check`.
     policy: Vec<toml::Table>,
 }
 
-/// Where a value was given.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     Flag,
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Given {
     }
 }
 
-/// Everything that is wrong with a configuration, a sentence each.
+/// All faults of a configuration, a sentence each.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<String>);
 
@@ -98,12 +98,12 @@ impl std::error::Error for Faults {}
 /// Looks an environment variable up.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// What was written, before anyone knows whether it makes sense.
+/// The values as they were written, not yet validated.
 #[derive(Default)]
 pub struct Sources<'a> {
     /// The flags, by key.
     pub flags: BTreeMap<&'static str, String>,
-    /// Looks a variable up; tests bring their own.
+    /// Looks a variable up; tests pass their own.
     pub environment: Option<Environment<'a>>,
     /// The text of the configuration file.
     pub file: Option<String>,
@@ -116,11 +116,11 @@ impl std::fmt::Debug for Sources<'_> {
 }
 
 impl Config {
-    /// Makes a configuration of what was written: a flag beats the environment beats the file.
+    /// Makes a configuration: a flag takes precedence over the environment, and the environment over the file.
     ///
     /// # Errors
     ///
-    /// All faults at once: unknown keys, values that make no sense, settings that need one another.
+    /// All faults at once: unknown keys, invalid values, settings that need one another.
     pub fn load(sources: Sources<'_>) -> Result<Self, Faults> {
         let mut read = Reader::new(sources);
         let family = read.one_of("api-family", &["apic", "apigw"]).unwrap_or("apic");
@@ -167,12 +167,12 @@ impl Config {
         }
     }
 
-    /// How log lines look, and from which level on.
+    /// The format and the level of the log.
     pub fn logs(&self) -> (LogFormat, &str) {
         (self.log_format, &self.log_level)
     }
 
-    /// The configuration as a file that would give it, secrets masked, with where each value came from.
+    /// The configuration as a file, secrets masked, with the source of each value.
     pub fn describe(&self) -> String {
         let line = |(setting, given): &(&'static Setting, Option<Given>)| {
             let key = setting.file_key();
@@ -199,7 +199,7 @@ impl Config {
     }
 }
 
-/// The base URL: `upstream`, or the host that `region` gives.
+/// The base URL: `upstream`, or the usual host of `region`.
 fn upstream(read: &mut Reader<'_>, family: &str) -> Option<Url> {
     let region = read.text("region");
     if region.as_deref().is_some_and(|region| !region::is_one(region)) {
@@ -210,7 +210,7 @@ fn upstream(read: &mut Reader<'_>, family: &str) -> Option<Url> {
     match (read.text("upstream"), region) {
         (Some(text), _) => read.check("upstream", base_url(&text)),
         (None, Some(region)) => {
-            // Where the SDK was told of another endpoint, so are we: of several, the first.
+            // `auto` follows the SDK, which takes the endpoint from this variable: the first of several.
             let variable = format!("HUAWEICLOUD_SDK_REGION_{service}_{region}").to_ascii_uppercase().replace('-', "_");
             let usual = || region::host(service, &region);
             let given = read.foreign(&variable).filter(|_| read.text("credentials").as_deref() == Some("auto"));
@@ -259,56 +259,6 @@ fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<upstream::TlsFiles>> {
     files.map_err(noted).ok().flatten().map(Arc::new)
 }
 
-/// TLS for callers: `None` for plain text, also when a fault was noted.
-fn tls(read: &mut Reader<'_>, listen: Option<&Address>) -> Option<(tls::Settings, tls::Loaded)> {
-    let path = |read: &Reader<'_>, key| read.text(key).map(PathBuf::from);
-    let client_ca = path(read, "tls-client-ca");
-    let client_crl = path(read, "tls-client-crl");
-    if client_crl.is_some() && client_ca.is_none() {
-        read.fault("tls-client-crl", "needs tls-client-ca");
-        return None;
-    }
-    let settings = match (path(read, "tls-certificate"), path(read, "tls-key")) {
-        (Some(certificate), Some(key)) => tls::Settings { certificate, key, client_ca, client_crl },
-        (Some(_), None) => {
-            read.fault("tls-certificate", "needs tls-key");
-            return None;
-        }
-        (None, Some(_)) => {
-            read.fault("tls-key", "needs tls-certificate");
-            return None;
-        }
-        (None, None) => {
-            if client_ca.is_some() {
-                read.fault("tls-client-ca", "needs tls-certificate and tls-key");
-            }
-            return None;
-        }
-    };
-    if matches!(listen, Some(Address::Unix(_))) {
-        read.fault("tls-certificate", "is for a port; on a Unix socket the kernel says who calls");
-        return None;
-    }
-    let loaded = read.check("tls-certificate", settings.load().map_err(|fault| format!("can't be used: {fault}")))?;
-    Some((settings, loaded))
-}
-
-fn policy(read: &mut Reader<'_>, rules: &[toml::Table]) -> Option<Policy> {
-    let policy = match Policy::read(rules) {
-        Ok(policy) => policy,
-        Err(faults) => {
-            for fault in faults {
-                read.fault_at("policy (file)", fault);
-            }
-            return None;
-        }
-    };
-    if policy.names_certificates() && read.text("tls-client-ca").is_none() {
-        read.fault_at("policy (file)", "has rules for certificates, which callers bring only if tls-client-ca is set");
-    }
-    Some(policy)
-}
-
 fn gateway(
     read: &mut Reader<'_>,
     upstream: Option<upstream::Settings>,
@@ -323,9 +273,9 @@ fn gateway(
     let listen_mode = read.check("listen-mode", listen_mode);
     let owner = read.text("listen-owner").map(|text| Owner::parse(&text));
     let owner = owner.and_then(|owner| read.check("listen-owner", owner));
-    let tls = tls(read, listen.as_ref());
-    let policy = policy(read, rules);
-    // A gateway that signs for whoever reaches its port gives the cloud account away.
+    let tls = callers::tls(read, listen.as_ref());
+    let policy = callers::policy(read, rules);
+    // On an open port, a gateway with credentials of its own would give the cloud account to any peer.
     if credentials.as_ref().is_some_and(Credentials::are_held)
         && listen.as_ref().is_some_and(Address::is_remote)
         && read.text("tls-client-ca").is_none()
@@ -333,8 +283,8 @@ fn gateway(
     {
         read.fault(
             "listen",
-            "can be reached by strangers, and the gateway would use its own credentials for them: set tls-client-ca, \
-             write [[policy]] rules (identity = \"anyone\" lets everybody in), or listen on loopback or a Unix socket",
+            "is open to other hosts, and the gateway would use its own credentials for any peer: set tls-client-ca, \
+             write [[policy]] rules (identity = \"anyone\" allows every peer), or listen on loopback or a Unix socket",
         );
     }
     let admin_listen = read.text("admin-listen").filter(|text| text != "off");
@@ -368,7 +318,7 @@ fn gateway(
     let drain_delay = read.duration_or_zero("drain-delay");
     let drain_timeout = read.duration("drain-timeout");
     let require_instance_ids = read.is_on("require-instance-ids");
-    // Only here, so that every setting has been read and its faults noted.
+    // After every setting has been read, so that all faults are reported.
     let Credentials { settings: credentials, project } = credentials?;
     Some(server::Settings {
         upstream: upstream?,
