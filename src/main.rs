@@ -1,4 +1,4 @@
-//! The program: it hands what was typed to the commands and turns their outcome into an exit code.
+//! The program: runs the command line with the process's environment.
 
 use std::process::ExitCode;
 

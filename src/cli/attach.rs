@@ -18,28 +18,28 @@ pub(super) struct Options {
     target: String,
     #[command(flatten)]
     tls: client::Tls,
-    /// The project; the gateway's default when absent
+    /// Project id; by default the gateway's project
     #[arg(long, default_value = "")]
     project_id: String,
-    /// The certificate to bind
+    /// Id of the certificate to bind
     #[arg(long)]
     certificate_id: String,
-    /// A domain name to bind it to; again for more
+    /// Domain name to bind it to; may be repeated
     #[arg(long = "domain", required = true)]
     domains: Vec<String>,
-    /// A gateway instance to act on, for every domain named; again for more. None: every instance that serves a domain
+    /// Gateway instance to change, for every domain; may be repeated. By default every instance that serves a domain
     #[arg(long = "instance-id")]
     instance_ids: Vec<String>,
-    /// Whether the instances verify client certificates; the cloud decides when absent
+    /// Whether the instances verify client certificates; by default the cloud decides
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     verify_client_certificate: Option<bool>,
-    /// A file with the IAM token, instead of `APIG_GATEWAY_TOKEN`
+    /// File with the IAM token, instead of `APIG_GATEWAY_TOKEN`
     #[arg(long)]
     token_file: Option<PathBuf>,
-    /// How long the call may take: 500ms, 3s, ...
+    /// Deadline of the call: 500ms, 3s, ...
     #[arg(long, value_name = "DURATION", value_parser = client::duration, default_value = "30s")]
     timeout: Duration,
-    /// How to print the answer
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

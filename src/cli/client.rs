@@ -16,10 +16,10 @@ pub(super) struct Tls {
     /// PEM certificates to trust; required for an https target
     #[arg(long, value_name = "PATH")]
     ca: Option<PathBuf>,
-    /// A PEM certificate to show the gateway
+    /// PEM client certificate chain
     #[arg(long, value_name = "PATH", requires = "key")]
     certificate: Option<PathBuf>,
-    /// Its private key, PEM
+    /// Private key of the client certificate, PEM
     #[arg(long, value_name = "PATH", requires = "certificate")]
     key: Option<PathBuf>,
 }
@@ -44,11 +44,11 @@ impl Tls {
     }
 }
 
-/// Reads `--timeout`; a bare number is seconds, as other probes have it.
+/// Parses `--timeout`; a number without unit is seconds, as for other probes.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok().map(Duration::from_secs);
     let duration = seconds.or_else(|| crate::config::parse_duration(text));
-    duration.filter(|duration| !duration.is_zero()).ok_or("must be a time such as 500ms or 3s")
+    duration.filter(|duration| !duration.is_zero()).ok_or("must be a duration such as 500ms or 3s")
 }
 
 /// Connects to `http://host:port`, `https://host:port`, `host:port` or `unix:/path`.
@@ -65,7 +65,7 @@ pub(super) async fn connect(target: &str, tls: &Tls, timeout: Duration) -> Resul
     if encrypted {
         endpoint = endpoint.tls_config(tls.config()?).map_err(|error| fault(causes(&error)))?;
     } else if tls.is_given() {
-        // What was meant to be encrypted must not go in plain text.
+        // A call that was meant to be encrypted must not go in plain text.
         return Err(fault("--ca, --certificate and --key are for https targets".into()));
     }
     endpoint

@@ -1,4 +1,4 @@
-//! `demo`: the emulated cloud and the gateway on loopback, and calls through real gRPC that show what a caller gets.
+//! `demo`: the emulated cloud and the gateway on loopback, and sample calls through gRPC.
 
 use std::{
     io::{self, Write},
@@ -21,12 +21,12 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// End after the calls, instead of serving on
+    /// Exit after the sample calls instead of serving on
     #[arg(long)]
     once: bool,
 }
 
-/// The documented example, and what the documented world has besides.
+// The documented example, and other resources of the documented world.
 const PROJECT: &str = "73d69ae0cfcf460190522d06b60f05ad";
 const CERTIFICATE: &str = "a27be832f2e9441c8127fe48e3b5ac67";
 const FAULTY_CERTIFICATE: &str = "0a5d7e3c1f9b48e2860c4b7a9d2f6e15";
@@ -35,7 +35,7 @@ const DOMAIN: &str = "apigtest.xxx.com";
 const TOKEN: &str = "demo-operator-token";
 const AUDITORS_TOKEN: &str = "demo-auditor-token";
 
-/// One call, and what it must end with.
+/// One call, and its expected code.
 struct Scene {
     title: &'static str,
     token: &'static str,
@@ -67,7 +67,7 @@ const SCENES: [Scene; 6] = [
 ];
 
 pub(super) async fn run(options: Options) -> Result<(), Failure> {
-    // The demo speaks for itself; logs are for what goes wrong, until it serves on.
+    // The demo prints its calls; with `--once`, only problems are logged.
     start_logs(LogFormat::by_terminal(), if options.once { "warn" } else { "info" }).map_err(Failure::Other)?;
     let stop = CancellationToken::new();
     let emulator = Emulator::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), World::documented()).await?;
@@ -111,7 +111,7 @@ async fn gateway(cloud: SocketAddr) -> Result<Server, Failure> {
     }
 }
 
-/// Makes one call and shows its answer; says whether it was the right one.
+/// Makes one call and prints its response; returns whether the code was the expected one.
 async fn play(number: usize, scene: &Scene, channel: Channel, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut request = Request::new(AttachDomainsRequest {
         project_id: PROJECT.into(),

@@ -19,26 +19,26 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where to listen
+    /// Listen address
     #[arg(long, default_value = "127.0.0.1:18080")]
     listen: SocketAddr,
-    /// What exists, as a TOML file, in place of the documented example
+    /// TOML file with the resources that exist, in place of the documented example
     #[arg(long, value_name = "FILE")]
     world: Option<PathBuf>,
-    /// How long tokens and temporary keys live
+    /// Lifetime of tokens and temporary keys
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = life)]
     life: Duration,
-    /// How long a change of a certificate takes; another one is refused meanwhile (APIG.3500)
+    /// Duration of a change of a certificate; a second change is refused meanwhile (APIG.3500)
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = change_time)]
     change_time: Duration,
 }
 
 fn change_time(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text).ok_or("must be a time such as 10ms or 5s, at most 24h")
+    parse_duration(text).ok_or("must be a duration such as 10ms or 5s, at most 24h")
 }
 
 fn life(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text).filter(|life| !life.is_zero()).ok_or("must be a time such as 30s or 5m, at most 24h")
+    parse_duration(text).filter(|life| !life.is_zero()).ok_or("must be a duration such as 30s or 5m, at most 24h")
 }
 
 pub(super) async fn run(options: Options) -> Result<(), Failure> {
@@ -69,7 +69,7 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A command for each kind of credentials that the documented world gives, for people to copy. A test runs them all.
+/// A command for each kind of credentials in the documented world, for people to copy. A test runs them all.
 fn how_to_try(address: SocketAddr) -> String {
     let cloud = format!("http://{address}");
     // Its secrets are made up.

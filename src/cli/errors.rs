@@ -1,4 +1,4 @@
-//! `errors`: how the cloud's error codes are mapped, for people, for scripts, and for `docs/errors.md`.
+//! `errors`: the mapping of the cloud's error codes, for people, for scripts, and for `docs/errors.md`.
 
 use std::{
     collections::BTreeMap,
@@ -22,9 +22,9 @@ const INTRODUCTION: &str = include_str!("../../data/errors-intro.md");
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// One code, as in `APIG.2012` or `APIG_2012`; all when absent
+    /// One code, as in `APIG.2012` or `APIG_2012`; by default all
     code: Option<String>,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -42,7 +42,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let rows: Vec<&Row> = rows().iter().filter(|row| wanted.as_deref().is_none_or(|code| row.code == code)).collect();
     if let (Some(code), true) = (&options.code, rows.is_empty()) {
         return Err(Failure::Other(format!(
-            "{code} is in no table: it reaches callers as reason, and the HTTP status decides the code"
+            "{code} is not in the catalogue: callers get it as reason, and the HTTP status decides the gRPC code"
         )));
     }
     let text = match options.output {
@@ -55,7 +55,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The status of a row, as people write it.
+/// The HTTP status of a row, for people.
 fn http_status(row: &Row) -> String {
     if row.status == 0 { "any".to_owned() } else { row.status.to_string() }
 }

@@ -1,4 +1,4 @@
-//! The settings as flags, and the way from there to a configuration.
+//! The settings as flags of `serve` and `check`, and the sources of a configuration.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use super::Failure;
 use crate::config::{Config, Environment, Faults, SETTINGS, Sources};
 
-/// What was typed.
+/// The values given on the command line.
 #[derive(Debug, Clone)]
 pub(super) struct Flags {
     config: Option<PathBuf>,
@@ -20,7 +20,7 @@ impl Args for Flags {
             .long("config")
             .value_name("PATH")
             .value_parser(value_parser!(PathBuf))
-            .help("A TOML file with settings [env: APIG_GATEWAY_CONFIG]");
+            .help("TOML file with settings [env: APIG_GATEWAY_CONFIG]");
         let settings = SETTINGS.iter().filter(|setting| !setting.secret).map(|setting| {
             let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
             let flag = Arg::new(setting.key).long(setting.key).value_name(setting.value).help(format!(
@@ -28,7 +28,7 @@ impl Args for Flags {
                 setting.help,
                 setting.variable()
             ));
-            // The bare flag says yes.
+            // A flag without value means true.
             if setting.value == "BOOL" { flag.num_args(0..=1).default_missing_value("true") } else { flag }
         });
         let secrets = SETTINGS
@@ -40,7 +40,7 @@ impl Args for Flags {
         command
             .arg(config)
             .args(settings)
-            .after_help(format!("Environment only:\n{secrets}\n\nA flag beats the environment beats the file."))
+            .after_help(format!("Environment only:\n{secrets}\n\nA flag takes precedence over the environment, and the environment over the file."))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

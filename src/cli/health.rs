@@ -1,4 +1,4 @@
-//! `health`: asks a gateway through `grpc.health.v1`, for container and Kubernetes probes.
+//! `health`: probes a gateway through `grpc.health.v1`, for containers and Kubernetes.
 
 use std::{
     io::{self, Write as _},
@@ -16,10 +16,10 @@ pub(super) struct Options {
     target: String,
     #[command(flatten)]
     tls: client::Tls,
-    /// What to ask for: liveness, readiness, the full name of a service, or nothing for the gateway as a whole
+    /// Service to ask for: liveness, readiness, a full service name, or nothing for the gateway as a whole
     #[arg(long, default_value = "")]
     service: String,
-    /// How long to wait: 500ms, 3s, ...
+    /// Timeout of the probe: 500ms, 3s, ...
     #[arg(long, value_name = "DURATION", value_parser = client::duration, default_value = "3s")]
     timeout: Duration,
 }

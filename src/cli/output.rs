@@ -1,4 +1,4 @@
-//! An answer as people and scripts read it: code, ids, message, and every detail decoded.
+//! The output of a call for people and scripts: code, ids, message, and every detail decoded.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetail, StatusExt as _};
 
 use crate::telemetry::code_name;
 
-/// What a call ended with.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) struct CallOutput {
     code: Code,
@@ -17,7 +17,7 @@ pub(super) struct CallOutput {
     details: Vec<ErrorDetail>,
 }
 
-/// The metadata that a caller would look for.
+/// The response metadata that is printed.
 const SHOWN: [&str; 3] = ["x-request-id", "apig-request-id", "grpc-retry-pushback-ms"];
 
 impl CallOutput {
@@ -100,7 +100,7 @@ impl CallOutput {
     }
 }
 
-/// The name and the fields of a detail, spelt as in its .proto.
+/// The name and the fields of a detail, spelt as in the .proto.
 fn fields(detail: &ErrorDetail) -> (&'static str, Map<String, Value>) {
     let (name, value) = match detail {
         ErrorDetail::ErrorInfo(info) => {

@@ -1,4 +1,4 @@
-//! `serve`: the gateway, from its configuration to the end of its drain.
+//! `serve`: runs the gateway from its configuration to the end of its drain.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -8,13 +8,13 @@ use super::{Failure, flags::Flags};
 use crate::{config::Environment, log, server::Server};
 
 pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
-    // Before anything can go wrong: a reader that has stopped must not hold up the end of a start that fails.
+    // First: a log reader that has stopped must not block a start that fails.
     log::open()?;
     let config = flags.load(environment)?;
     let (format, level) = config.logs();
     log::start_logs(format, level).map_err(Failure::Other)?;
     let mut signals = Signals::listen()?;
-    // Whoever follows files listens to it too; without them it must not end the program.
+    // The file watchers listen to SIGHUP too; without them the signal must not end the program.
     let _hangup = signal(SignalKind::hangup())?;
     let server = Server::bind(config.gateway).await?;
 
@@ -22,13 +22,13 @@ pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<()
     let mut serving = std::pin::pin!(server.run(stop.cancelled()));
     tokio::select! {
         ended = &mut serving => return Ok(ended?),
-        name = signals.next() => info!(signal = name, "asked to stop"),
+        name = signals.next() => info!(signal = name, "stopping"),
     }
     stop.cancel();
     tokio::select! {
         ended = &mut serving => Ok(ended?),
         name = signals.next() => {
-            warn!(signal = name, "asked again: stopping at once");
+            warn!(signal = name, "second signal: stopping at once");
             Err(Failure::Told)
         }
     }
@@ -45,7 +45,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

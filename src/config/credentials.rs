@@ -1,5 +1,4 @@
-//! Which credentials the gateway holds, from settings, from the table of identities, and from what a user of the vendor's
-//! SDK has set up already.
+//! The credentials of the gateway: from settings, from `[[identities]]`, or from the environment and files of the vendor's SDK.
 
 mod auto;
 
@@ -18,7 +17,7 @@ use crate::{
 
 const KINDS: [&str; 8] = ["passthrough", "token", "password", "aksk", "metadata", "container", "oidc", "auto"];
 
-/// What was found.
+/// The credentials and the default project.
 #[derive(Debug)]
 pub(super) struct Credentials {
     pub(super) settings: Settings,
@@ -26,27 +25,27 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Whether the gateway has credentials of its own, which whoever may call uses.
+    /// Whether the gateway has credentials of its own, which it uses for every caller.
     pub(super) fn are_held(&self) -> bool {
         !matches!(self.settings, Settings::Passthrough)
     }
 }
 
-/// One identity's keys, as the settings or a table of the file have them.
+/// One identity's values, from the settings or from a table of the file.
 struct Given<'a> {
     text: &'a dyn Fn(&'static str) -> Option<String>,
-    /// The project that the identity is for.
+    /// The project of the identity.
     project: Option<String>,
 }
 
-/// A fault: the key, and what is wrong with it.
+/// A fault: the key, and a text for it.
 type Fault = (&'static str, String);
 
-/// How the services that give credentials are reached.
+/// The services that issue credentials.
 struct Services {
     iam: upstream::Settings,
     sts: upstream::Settings,
-    /// On a link of their own: no proxy.
+    /// On a link-local address: no proxy.
     metadata: upstream::Settings,
     region: Option<String>,
     allows_plaintext: bool,
@@ -98,7 +97,7 @@ pub(super) fn read(
 
 fn services(read: &mut Reader<'_>, upstream: Option<&upstream::Settings>) -> Option<Services> {
     let region = read.text("region");
-    // Where the SDK was told of another endpoint, so are we.
+    // As in the SDK, its variables take precedence over the usual hosts.
     let endpoint = |read: &mut Reader<'_>, key, variable, usual: String| {
         let text = read.text(key).or_else(|| read.foreign(variable)).unwrap_or(usual);
         read.check(key, base_url(&text))
@@ -140,7 +139,7 @@ fn one(
 ) -> Result<Settings, Fault> {
     if kind == "passthrough" {
         if given.text("token").is_some() || given.text("token-file").is_some() {
-            let what = "is passthrough, but a token is given: set it to token, or take the token away";
+            let what = "is passthrough, but a token is given: set credentials to token, or remove the token";
             return Err(("credentials", what.into()));
         }
         return Ok(Settings::Passthrough);
@@ -223,7 +222,7 @@ impl Given<'_> {
         self.text(key).filter(|text| !text.is_empty()).ok_or_else(|| missing(kind, key))
     }
 
-    /// The credential that is made of a secret: one that is given, or one in a file, which is followed.
+    /// A credential made of a secret: a given one, or one in a file, which is watched.
     fn with_secret(
         &self,
         kind: &str,
@@ -246,7 +245,7 @@ impl Given<'_> {
     }
 }
 
-/// The table of identities: a project each.
+/// `[[identities]]`: one table for each project.
 fn table(read: &mut Reader<'_>, tables: &[toml::Table], services: &Services) -> Settings {
     const KEYS: [&str; 12] = [
         "project-id",
@@ -267,7 +266,7 @@ fn table(read: &mut Reader<'_>, tables: &[toml::Table], services: &Services) -> 
         let place = format!("identities[{at}]");
         let known = |key: &str| KEYS.iter().any(|known| known.replace('-', "_") == key);
         for key in table.keys().filter(|key| !known(key)) {
-            read.fault_at(&format!("{place}.{key}"), "is no key of an identity");
+            read.fault_at(&format!("{place}.{key}"), "is not a key of an identity");
         }
         let text =
             |key: &'static str| table.get(&key.replace('-', "_")).and_then(|value| value.as_str()).map(str::to_owned);
@@ -298,7 +297,7 @@ const OIDC_AGENCY: &str = "HUAWEICLOUD_OIDC_AGENCY_URN";
 const CONTAINER_URI: &str = "HC_CONTAINER_CREDENTIALS_FULL_URI";
 const CONTAINER_TOKEN: &str = "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
-/// What the SDK reads for STS; `None` when it is not set up.
+/// The SDK's variables for STS; `None` if they are not set.
 fn workload(foreign: &dyn Fn(&str) -> Option<String>) -> Result<Option<Workload>, Fault> {
     let token = foreign("HUAWEICLOUD_OIDC_ID_TOKEN").map(|token| IdToken::Given(Secret::new(token)));
     let token = token.or_else(|| foreign("HUAWEICLOUD_OIDC_TOKEN_FILE").map(|path| IdToken::File(path.into())));
@@ -318,7 +317,7 @@ fn workload(foreign: &dyn Fn(&str) -> Option<String>) -> Result<Option<Workload>
     Ok(Some(Workload { provider_urn, agency_urn, session_name, duration, id_token }))
 }
 
-/// What the SDK reads for a container's identity; `None` when it is not set up.
+/// The SDK's variables for a container's identity; `None` if they are not set.
 fn container(
     services: &Services,
     foreign: &dyn Fn(&str) -> Option<String>,

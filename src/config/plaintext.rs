@@ -1,5 +1,4 @@
-//! Refuses endpoints to which secrets would travel in plain text: tokens and signatures go with every request, the callers'
-//! own too.
+//! Rejects endpoints to which secrets would travel in plain text: every request carries a token or a signature.
 
 use std::net::IpAddr;
 
@@ -34,7 +33,7 @@ fn refuse(read: &mut Reader<'_>, key: &'static str, what: &str) {
     }
 }
 
-/// Whether requests leave this host encrypted, if at all.
+/// Whether requests are encrypted or stay on this host.
 ///
 /// # Errors
 ///

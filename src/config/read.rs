@@ -1,4 +1,4 @@
-//! Reads values out of the sources, and collects what is wrong with them.
+//! Reads values from the sources and collects their faults.
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -23,7 +23,7 @@ impl<'a> Reader<'a> {
         Self { sources, file, tables, faults, notes: Vec::new() }
     }
 
-    /// What was given for a setting, by the strongest source.
+    /// The value of a setting, from the source that takes precedence.
     fn given(&self, setting: &Setting) -> Option<Given> {
         let flag = self.sources.flags.get(setting.key).cloned().map(Zeroizing::new);
         let flag = flag.map(|text| Given { text, source: Source::Flag });
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
             .or_else(|| setting.default.map(str::to_owned))
     }
 
-    /// Notes a fault, with where the value came from.
+    /// Notes a fault, with the source of the value.
     pub(super) fn fault(&mut self, key: &'static str, what: impl Display) {
         let setting = find(key);
         let source = match self.given(setting).map(|given| given.source) {
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
         self.faults.push(format!("{key}{source} {what}"));
     }
 
-    /// Keeps what is right, notes what is wrong.
+    /// Returns a valid value, and notes the fault of any other.
     pub(super) fn check<T, E: Display>(&mut self, key: &'static str, result: Result<T, E>) -> Option<T> {
         result.map_err(|what| self.fault(key, what)).ok()
     }
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// A time longer than none.
+    /// A duration other than zero.
     pub(super) fn duration(&mut self, key: &'static str) -> Duration {
         let duration = self.duration_or_zero(key);
         if duration.is_zero() && !self.faults.iter().any(|fault| fault.starts_with(&format!("{key} "))) {
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn duration_or_zero(&mut self, key: &'static str) -> Duration {
         let text = self.text(key).unwrap_or_default();
-        let duration = parse_duration(&text).ok_or("must be a time such as 250ms, 30s or 5m, at most 24h");
+        let duration = parse_duration(&text).ok_or("must be a duration such as 250ms, 30s or 5m, at most 24h");
         self.check(key, duration).unwrap_or_default()
     }
 
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A variable that is not of ours, such as one of the cloud's own SDK.
+    /// A variable of another program, such as the cloud's SDK.
     pub(super) fn foreign(&self, variable: &str) -> Option<String> {
         self.sources.environment?(variable).filter(|text| !text.is_empty())
     }
@@ -127,17 +127,17 @@ impl<'a> Reader<'a> {
         self.tables.remove(key).unwrap_or_default()
     }
 
-    /// Notes a fault that is no single setting's.
+    /// Notes a fault of the file's tables, at this place.
     pub(super) fn fault_at(&mut self, place: &str, what: impl Display) {
         self.faults.push(format!("{place} {what}"));
     }
 
-    /// Notes what was decided for whoever left it open.
+    /// Notes a decision that the configuration left open.
     pub(super) fn note(&mut self, text: String) {
         self.notes.push(text);
     }
 
-    /// Every setting with what was given for it, all notes, and all faults.
+    /// Every setting with its value, all notes, and all faults.
     pub(super) fn finish(self) -> Read {
         let given = |setting: &Setting| {
             let mut given = self.given(setting)?;
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What was read.
+/// All that was read.
 pub(super) struct Read {
     pub(super) given: Vec<(&'static Setting, Option<Given>)>,
     pub(super) notes: Vec<String>,
@@ -162,7 +162,7 @@ fn find(key: &str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.key == key).expect("config asks only for what the table has")
 }
 
-/// Keys of the file that hold lists of tables.
+/// Keys of the file for lists of tables.
 const TABLES: [&str; 2] = ["identities", "policy"];
 
 type Values = (BTreeMap<String, Zeroizing<String>>, BTreeMap<String, Vec<toml::Table>>);
@@ -171,10 +171,10 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
     let table = match text.parse::<toml::Table>() {
         Ok(table) => table,
         Err(fault) => {
-            // The parser's own display quotes the line, which may hold a secret.
+            // The parser's own message quotes the line, which may contain a secret.
             let line =
                 fault.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
-            faults.push(format!("the file is no TOML: line {line}: {}", fault.message()));
+            faults.push(format!("the file is not valid TOML: line {line}: {}", fault.message()));
             return Values::default();
         }
     };
@@ -189,7 +189,7 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
             continue;
         }
         if !SETTINGS.iter().any(|setting| setting.file_key() == key) {
-            faults.push(format!("{key} (file) is no setting"));
+            faults.push(format!("{key} (file) is not a setting"));
             continue;
         }
         match value {
@@ -205,7 +205,7 @@ fn file_values(text: &str, faults: &mut Vec<String>) -> Values {
     (values, tables)
 }
 
-/// Why an empty list is refused: without rules everything is allowed, and an empty list looks like the opposite.
+/// An empty list is an error: without rules everything is allowed, and an empty list looks like the opposite.
 fn empty_list(key: &str) -> &'static str {
     if key == "policy" {
         "must not be empty: remove it, or write a rule with identity = \"anyone\", to allow every call; to allow fewer, write \
@@ -215,7 +215,7 @@ fn empty_list(key: &str) -> &'static str {
     }
 }
 
-/// Wipes the texts of tables that may hold secrets.
+/// Wipes the texts of tables, which may be secrets.
 pub(super) fn wipe(tables: &mut [toml::Table]) {
     for (_, value) in tables.iter_mut().flat_map(toml::Table::iter_mut) {
         if let toml::Value::String(text) = value {
@@ -230,7 +230,7 @@ fn as_tables(value: toml::Value) -> Option<Vec<toml::Table>> {
     list.into_iter().map(table).collect()
 }
 
-/// Reads a time such as `250ms`, `30s` or `5m`, at most a day.
+/// Parses a duration such as `250ms`, `30s` or `5m`, at most a day.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (digits, unit) = text.split_at_checked(unit)?;

@@ -35,13 +35,13 @@ fn every_fault_is_named_at_once() {
     assert_eq!(
         found,
         [
-            "colour (file) is no setting",
+            "colour (file) is not a setting",
             "drain_delay (file) must be a string, a whole number, true or false",
             "upstream is required, or region",
             "project-id (APIG_GATEWAY_PROJECT_ID) must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~",
             "credentials (APIG_GATEWAY_CREDENTIALS) must be one of passthrough, token, password, aksk, metadata, container, oidc, auto",
             "listen (--listen) must be host:port or unix:/path",
-            "timeout (--timeout) must be a time such as 250ms, 30s or 5m, at most 24h",
+            "timeout (--timeout) must be a duration such as 250ms, 30s or 5m, at most 24h",
             "max-concurrency (--max-concurrency) must be a whole number from 1 to 1000000",
         ]
     );

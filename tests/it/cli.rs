@@ -245,10 +245,12 @@ async fn a_token_never_reaches_the_log() {
     assert!(!log.contains("canary"), "{log}");
 }
 
-#[test]
-fn the_readme_lists_every_setting() {
-    let readme = include_str!("../../README.md");
+#[tokio::test]
+async fn the_help_lists_every_setting_and_no_hidden_command() {
+    let help = Program::run(&["serve", "--help"], &[]).await.out;
     for setting in SETTINGS {
-        assert!(readme.contains(&format!("`{}`", setting.key)), "{} is not in the README", setting.key);
+        let name = if setting.secret { setting.variable() } else { format!("--{}", setting.key) };
+        assert!(help.contains(&name), "{name} is not in {help}");
     }
+    assert!(!Program::run(&["--help"], &[]).await.out.contains("reference"));
 }

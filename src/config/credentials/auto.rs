@@ -9,7 +9,7 @@ use crate::{
     upstream,
 };
 
-/// The reason for the choice, and the project that comes with it.
+/// The reason for the choice, and the project of the chosen credential.
 pub(super) struct Chosen {
     pub(super) why: String,
     pub(super) project_id: Option<String>,
@@ -41,10 +41,11 @@ pub(super) fn auto(services: &Services, foreign: &dyn Fn(&str) -> Option<String>
                 let make = Profile { iam: services.iam.clone(), allows_plaintext: services.allows_plaintext };
                 if make.credential(text.expose()).map_err(fault)?.is_some() {
                     let make = move |text: &str| {
-                        make.credential(text)?.ok_or_else(|| "holds neither keys nor an identity provider".to_owned())
+                        make.credential(text)?
+                            .ok_or_else(|| "contains neither keys nor an identity provider".to_owned())
                     };
                     let file = CredentialFile::load("credentials", path.clone(), make).map_err(fault)?;
-                    // The project stays as it is here: calls without a project are not to change theirs in between.
+                    // Read once: calls without a project must not change to another while the gateway runs.
                     let project_id = value_in(&profile(text.expose()), "project_id").or(project_id);
                     return Ok((Kind::File(file), chosen(&format!("the profile {}", path.display()), project_id)));
                 }

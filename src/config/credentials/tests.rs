@@ -5,7 +5,7 @@ use crate::{
     credentials::{Kind, ProjectSettings, Settings, Source},
 };
 
-/// Loads a configuration; gives what is wrong with it in one text.
+/// Loads a configuration; returns its faults as one text.
 fn load(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: &str) -> Result<Config, String> {
     let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
@@ -13,7 +13,7 @@ fn load(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: &str) 
     Config::load(sources).map_err(|faults| faults.to_string())
 }
 
-/// The name of what was chosen, and its access key where it has one.
+/// The name of the chosen credential, and its access key if it has one.
 fn chosen(config: &Config) -> String {
     match &config.gateway.credentials {
         Settings::One(Kind::File(file)) => kind(&file.kind().unwrap()),
@@ -62,7 +62,7 @@ fn auto_takes_the_first_link_that_is_set_up_in_the_sdks_order() {
             "the metadata service, the container's credentials service",
         ),
     ];
-    // Every set of links: what is chosen is the first of them.
+    // Every set of links: the first of them is chosen.
     for set in 0_u8..16 {
         let is_set = |at: &usize| set & (1 << at) != 0;
         let variables: Vec<_> = (0..4).filter(is_set).flat_map(|at| links[at].0.iter().copied()).collect();
@@ -138,7 +138,7 @@ fn what_is_wrong_with_an_identity_is_named_with_its_place() {
     let faults = load(&[("region", "cn-north-4")], &[], file).unwrap_err();
     for expected in [
         "identities[0].project_id is required",
-        "identities[1].colour is no key",
+        "identities[1].colour is not a key",
         "identities[1].credentials is aksk, but secret-access-key is not given",
         "identities[3].project_id has an identity already",
         "identities[3].credentials must be one of",
