@@ -19,6 +19,7 @@ mod crowds;
 mod deadline;
 mod default_project;
 mod discovery;
+mod docs;
 mod drain;
 mod emulated;
 mod framing;
