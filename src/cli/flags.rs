@@ -21,13 +21,15 @@ impl Args for Flags {
             .value_name("PATH")
             .value_parser(value_parser!(PathBuf))
             .help("TOML file with settings [env: APIG_GATEWAY_CONFIG]");
+        let mut heading = "Settings";
         let settings = SETTINGS.iter().filter(|setting| !setting.secret).map(|setting| {
+            heading = setting.heading().unwrap_or(heading);
             let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-            let flag = Arg::new(setting.key).long(setting.key).value_name(setting.value).help(format!(
-                "{} [env: {}]{default}",
-                setting.help,
-                setting.variable()
-            ));
+            let flag = Arg::new(setting.key)
+                .long(setting.key)
+                .value_name(setting.value)
+                .help_heading(heading)
+                .help(format!("{} [env: {}]{default}", setting.help, setting.variable()));
             // A flag without value means true.
             if setting.value == "BOOL" { flag.num_args(0..=1).default_missing_value("true") } else { flag }
         });
