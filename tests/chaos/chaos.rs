@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::report::{Report, spread};
+
 use super::{
     Arguments,
     clock::Lag,
@@ -17,7 +19,6 @@ use super::{
     ledger::Ledger,
     model::{Case, Hazard, Rules},
     plan::{Mix, Plan},
-    report::{Report, spread},
     scene::Scene,
     token::TokenFile,
     upstream::Upstream,
@@ -212,7 +213,7 @@ pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, la
     for (answer, count) in tally(&records) {
         println!("      {count:>7}  {answer}");
     }
-    println!("      deadlines met late by: {}", spread(&mut lateness(&records, &plans, scene, &rules)));
+    println!("      deadlines met late by: {}", spread(&lateness(&records, &plans, scene, &rules)));
     report.check(&format!("{name}: answers"), judge(&records, &plans, scene, &rules, arguments));
     report.check(&format!("{name}: nothing unasked upstream"), no_strays(scene));
     if certificates.is_some() && knows("serialize-certificates") {

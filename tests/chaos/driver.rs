@@ -15,6 +15,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
+use testkit::{
+    grpc::{ATTACH, frame, is_unprocessed},
+    rng::Rng,
+};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
@@ -25,10 +29,7 @@ use super::{
     model::deadline_passed,
     plan::{PROJECT, Plan},
     request::{TOKEN, domain, id},
-    rng::Rng,
 };
-
-const ATTACH: &str = "/huaweicloud.apic.v2.CertificateService/AttachDomains";
 
 /// No answer in so long is none at all.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -222,9 +223,7 @@ fn is_refused(fault: &hyper::Error) -> bool {
     let mut cause = std::error::Error::source(fault);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return error.is_remote()
-                && (refused || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR));
+            return is_unprocessed(error);
         }
         cause = error.source();
     }
@@ -241,9 +240,7 @@ fn request(address: &str, number: u64, plan: &Plan) -> http::Request<Full<Bytes>
             verified_client_certificate_enabled: None,
         }],
     };
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
-    message.encode(&mut bytes).unwrap();
+    let bytes = frame(0, &message.encode_to_vec());
     let mut request = http::Request::post(format!("http://{address}{ATTACH}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")

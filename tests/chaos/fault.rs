@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use super::{
-    refusal::{self, Body, Processed, Refusal},
-    rng::Rng,
-};
+use super::refusal::{self, Body, Processed, Refusal};
+use testkit::rng::Rng;
 
 /// What a caller is told of a change whose answer did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,11 +114,11 @@ pub(crate) enum Fault {
 impl Fault {
     /// Draws one, as mixed as a very bad day.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let applied = rng.chance(50);
+        let applied = rng.percent(50);
         match rng.below(100) {
             0..44 => Self::Attached(Self::success(rng)),
             44..78 => Self::Refused(Refusal::draw(rng), Body::draw(rng)),
-            78..82 => Self::Unexpected { status: rng.pick(&[200, 200, 201, 202, 206]), html: rng.chance(50), applied },
+            78..82 => Self::Unexpected { status: rng.pick(&[200, 200, 201, 202, 206]), html: rng.percent(50), applied },
             82..85 => Self::Redirect { status: rng.pick(&[301, 302, 303, 307, 308]), applied },
             85..90 => Self::Broken { how: rng.pick(&[Break::Reset, Break::Close]), applied },
             90..93 => Self::CutHead { how: rng.pick(&[Break::Reset, Break::Close]), applied },
@@ -142,7 +140,7 @@ impl Fault {
     /// Draws what keeps a caller waiting.
     pub(crate) fn draw_slow(rng: &mut Rng) -> Self {
         match rng.below(10) {
-            0..4 => Self::Stall { applied: rng.chance(50) },
+            0..4 => Self::Stall { applied: rng.percent(50) },
             4 | 5 => Self::Refused(&refusal::BUSY, Body::Whole),
             6 => Self::Refused(&refusal::BUSY, Body::Stalled),
             7 => Self::Refused(&refusal::UNAVAILABLE, Body::Slow(rng.millis(5, 30))),

@@ -1,151 +1,117 @@
-//! The gateway as a process: started with the flags that it knows, asked what it holds, and ended.
+//! The gateway under chaos: started with those of the flags that it has, pinged for its delay, and ended.
 
 use std::{
-    process::Stdio,
-    sync::{Arc, OnceLock},
+    net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-    process::{Child, Command},
+use testkit::{
+    admin,
+    program::{self, ADMIN, Log, SERVE},
+    wait::settles,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{clock::Lag, request::TOKEN, rng::free_port};
+use super::{clock::Lag, request::TOKEN};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_apig-grpc-gateway");
-
-/// Calls are not logged: the log must not be what is measured.
+/// Calls are not logged: the log must not be part of the measurement.
 const LOG: &str = "warn,apig_grpc_gateway::server=info,apig_grpc_gateway::server::inbound=warn";
+
+/// The file of the gateway.
+#[derive(Debug)]
+pub(crate) struct Binary;
+
+impl program::Binary for Binary {
+    const PATH: &'static str = env!("CARGO_BIN_EXE_apig-grpc-gateway");
+}
+
+type Program = program::Program<Binary>;
 
 /// Whether `serve` has this flag.
 pub(crate) fn knows(flag: &str) -> bool {
-    static HELP: OnceLock<String> = OnceLock::new();
-    let help = HELP.get_or_init(|| {
-        let output = std::process::Command::new(PROGRAM).args(["serve", "--help"]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    });
-    help.contains(&format!("--{flag} "))
+    Program::knows(flag)
 }
 
-/// Asks the admin port.
-async fn ask(admin: &str, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(admin).await?;
-    let ask = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(ask.as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    Ok(text)
-}
-
-/// Asks for what costs nothing, again and again: how long that takes is how far behind the gateway is.
+/// Probes the gateway again and again: the time of a probe is its delay.
 async fn ping(admin: String, lag: Arc<Lag>) {
     loop {
         let began = Instant::now();
-        let _ = tokio::time::timeout(Duration::from_secs(5), ask(&admin, "/livez")).await;
+        let _ = admin::live(&admin, Duration::from_secs(5)).await;
         lag.note(began.elapsed());
         tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// Prints warnings and errors.
+async fn print(mut log: Log) {
+    while let Some(line) = log.next().await {
+        if !line.contains("\"INFO\"") {
+            println!("gateway: {line}");
+        }
     }
 }
 
 /// A running gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    child: Child,
-    process: u32,
+    program: Program,
     pub(crate) address: String,
     admin: String,
-    /// Open files when it had served nothing.
+    /// The number of open files before the first call.
     pub(crate) files_at_rest: usize,
     pinging: Option<AbortOnDropHandle<()>>,
 }
 
 impl Gateway {
-    /// Starts one before this upstream. Flags that the program does not know are left out.
-    pub(crate) async fn start(upstream: std::net::SocketAddr, flags: &[(&str, &str)], lag: &Arc<Lag>) -> Self {
+    /// Starts one before this upstream. Flags that the program does not have are left out.
+    pub(crate) async fn start(upstream: SocketAddr, flags: &[(&str, &str)], lag: &Arc<Lag>) -> Self {
         Self::start_before(&format!("http://{upstream}"), flags, lag).await
     }
 
     /// The same for an upstream of any scheme.
     pub(crate) async fn start_before(upstream: &str, flags: &[(&str, &str)], lag: &Arc<Lag>) -> Self {
-        let admin = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", &admin, "--log-format", "json"])
-            .args(["--log-level", LOG, "--upstream", upstream])
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        for (flag, value) in flags.iter().filter(|(flag, _)| knows(flag)) {
-            command.args([&format!("--{flag}"), *value]);
-        }
-        if flags.contains(&("credentials", "token")) && flags.iter().all(|(flag, _)| *flag != "token-file") {
-            command.env("APIG_GATEWAY_TOKEN", TOKEN);
-        }
-        let mut child = command.spawn().unwrap();
-        let process = child.id().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let serving = async {
-            loop {
-                let line = log.next_line().await.unwrap().expect("the gateway starts");
-                if line.contains("\"serving\"") {
-                    return line;
-                }
-                println!("gateway: {line}");
-            }
-        };
-        let line = tokio::time::timeout(Duration::from_secs(20), serving).await.expect("the gateway starts in time");
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let address = line["address"].as_str().unwrap().to_owned();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = log.next_line().await {
-                if !line.contains("\"INFO\"") {
-                    println!("gateway: {line}");
-                }
-            }
-        });
-        let mut gateway = Self { child, process, address, admin, files_at_rest: 0, pinging: None };
-        let _ = gateway.gauge("apig_gateway_connections").await;
-        // The look above has opened a connection, which needs a moment to go.
+        let usual = [("log-level", LOG), ("upstream", upstream)];
+        let flags = Program::known(&[&usual[..], flags].concat());
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let has_own_token = flags.windows(2).any(|pair| pair == ["--credentials", "token"]);
+        let token = (has_own_token && !flags.contains(&"--token-file")).then_some(("APIG_GATEWAY_TOKEN", TOKEN));
+        let mut program = Program::start(&[&SERVE[..], &ADMIN, &flags].concat(), token.as_slice());
+        let serving = program.serving().await;
+        tokio::spawn(print(program.take_log()));
+        let (address, admin) = (serving.address, serving.admin.expect("the admin port is on"));
+        let mut gateway = Self { program, address, admin, files_at_rest: 0, pinging: None };
+        let _ = gateway.metric("apig_gateway_connections").await;
+        // This query has opened a connection, which needs a moment to go.
         let mut least = gateway.files();
-        for _ in 0..20 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            least = least.min(gateway.files());
-        }
+        let rest = Duration::from_millis(100);
+        settles(rest, async || least = least.min(gateway.files()), |()| false).await;
         gateway.files_at_rest = least;
         gateway.pinging = Some(AbortOnDropHandle::new(tokio::spawn(ping(gateway.admin.clone(), Arc::clone(lag)))));
         gateway
     }
 
-    /// One measure without labels.
-    pub(crate) async fn gauge(&self, name: &str) -> Option<u64> {
-        let text = tokio::time::timeout(Duration::from_secs(5), ask(&self.admin, "/metrics")).await.ok()?.ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    /// A metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> Option<u64> {
+        admin::metric(&self.admin, name).await
     }
 
-    /// How many files it has open.
+    /// The number of files that it has open.
     pub(crate) fn files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.process)).map_or(0, Iterator::count)
+        self.program.open_files()
     }
 
     /// The memory that it holds, in KiB.
     pub(crate) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+        self.program.memory()
     }
 
-    /// Asks it to stop; says its exit code, and how long it took.
+    /// Asks it to stop, and returns its exit code and the time until its end.
     pub(crate) async fn stop(mut self) -> (Option<i32>, Duration) {
         self.pinging = None;
         let began = Instant::now();
-        let classify = Command::new("kill").args(["-s", "TERM", &self.process.to_string()]).status().await.unwrap();
-        assert!(classify.success(), "the gateway still runs");
-        let ended = tokio::time::timeout(Duration::from_secs(40), self.child.wait()).await;
-        (ended.ok().and_then(|status| status.unwrap().code()), began.elapsed())
+        self.program.signal("TERM").await;
+        let ended = self.program.ends(Duration::from_secs(40)).await;
+        (ended.and_then(|status| status.code()), began.elapsed())
     }
 }

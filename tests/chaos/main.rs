@@ -22,9 +22,7 @@ mod ledger;
 mod model;
 mod plan;
 mod refusal;
-mod report;
 mod request;
-mod rng;
 mod scene;
 mod storm;
 mod timing;
@@ -34,7 +32,9 @@ mod wire;
 
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
-use self::{clock::Lag, report::Report};
+use testkit::{report::Report, thread::runtime};
+
+use self::clock::Lag;
 
 /// What was asked for.
 #[derive(Debug)]
@@ -80,8 +80,7 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let Some(arguments) = Arguments::read() else { return ExitCode::SUCCESS };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let well = runtime.block_on(run(&arguments));
+    let well = runtime().block_on(run(&arguments));
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

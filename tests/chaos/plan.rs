@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{fault::Fault, rng::Rng};
+use testkit::rng::Rng;
+
+use super::fault::Fault;
 
 /// More attempts than any configuration allows.
 const MOST_ATTEMPTS: usize = 8;
@@ -56,7 +58,7 @@ impl Plan {
                     3..7 => Some(rng.millis(1_000, 5_000)),
                     _ => None,
                 };
-                plan.leaves = rng.chance(8).then(|| rng.millis(0, 60));
+                plan.leaves = rng.percent(8).then(|| rng.millis(0, 60));
             }
             Mix::LostAnswers => {}
             Mix::Cancels => plan.leaves = Some(rng.millis(0, 80)),

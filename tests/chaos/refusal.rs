@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
+use testkit::rng::Rng;
 use tonic::Code;
 
-use super::{
-    fault::{Outcome, Verdict},
-    rng::Rng,
-};
+use super::fault::{Outcome, Verdict};
 
 /// Whether a refused request has been acted on, as the answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

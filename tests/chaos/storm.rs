@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::report::Report;
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -21,7 +22,6 @@ use super::{
     leak,
     plan::Plan,
     refusal::{Body, UNAVAILABLE},
-    report::Report,
     upstream::Upstream,
 };
 

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use testkit::report::{Report, spread};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     model::deadline_passed,
     plan::Plan,
     refusal::{BUSY, Body},
-    report::{Report, spread},
     upstream::Upstream,
 };
 
@@ -120,7 +120,7 @@ fn met(records: &[Record], lag: &Lag, outcomes: &[Outcome]) -> Result<String, St
     Ok(format!(
         "{} calls, late by {} (50 ms, and {:.0?} for the machine)",
         records.len(),
-        spread(&mut late),
+        spread(&late),
         lag.allowance()
     ))
 }
@@ -143,7 +143,7 @@ fn released(records: &[Record], upstream: &Upstream, lag: &Lag) -> Result<String
     Ok(format!(
         "{} connections, after {} (100 ms, and {:.0?} for the machine)",
         after.len(),
-        spread(&mut after),
+        spread(&after),
         lag.allowance()
     ))
 }

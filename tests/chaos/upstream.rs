@@ -8,6 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::{
+    http1::{Request, read_request},
+    rng::Rng,
+    tcp::free_port,
+    thread::on_a_thread,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -17,8 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     clock::Lag,
     fault::Fault,
-    request::{self, Request},
-    rng::{Rng, free_port},
+    request::{certificate, number},
     scene::Scene,
     wire::{After, Script},
 };
@@ -43,20 +48,17 @@ impl Upstream {
     pub(crate) fn start(faults: Faults, closures: Option<u64>, lag: &Arc<Lag>) -> Self {
         let scene = Arc::new(Scene::default());
         let stop = CancellationToken::new();
-        let (classify, address) = std::sync::mpsc::channel();
+        let (bound, address) = std::sync::mpsc::channel();
         let (scene_, stop_, lag) = (Arc::clone(&scene), stop.clone(), Arc::clone(lag));
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
-                classify.send(listener.local_addr().unwrap()).unwrap();
-                tokio::spawn(lag.watch());
-                let shared = Arc::new(Shared { faults, scene: scene_ });
-                tokio::select! {
-                    () = serve(listener, closures.map(|seed| Rng::of(seed, 0)), shared) => {}
-                    () = stop_.cancelled() => {}
-                }
-            });
+        let thread = on_a_thread("upstream", async move {
+            let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
+            bound.send(listener.local_addr().unwrap()).unwrap();
+            tokio::spawn(lag.watch());
+            let shared = Arc::new(Shared { faults, scene: scene_ });
+            tokio::select! {
+                () = serve(listener, closures.map(|seed| Rng::of(seed, 0)), shared) => {}
+                () = stop_.cancelled() => {}
+            }
         });
         Self { address: address.recv().unwrap(), scene, stop, thread: Some(thread) }
     }
@@ -155,19 +157,19 @@ async fn next(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared) -> O
             () = shared.scene.idle.notified() => return None,
         }
     }
-    request::read(stream, bytes).await
+    read_request(stream, bytes).await
 }
 
 /// Notes a request and what it meets; `None` when it is nobody's.
 fn begin(request: &Request, shared: &Shared) -> Option<(u64, usize)> {
-    let number = match request.number() {
+    let number = match number(request) {
         Ok(number) => number,
         Err(fault) => {
             shared.scene.stray(format!("{fault}: {request:?}"));
             return None;
         }
     };
-    let certificate = request.certificate.clone();
+    let certificate = certificate(request);
     Some((number, shared.scene.attempt(number, certificate, |index| (shared.faults)(number, index))))
 }
 
@@ -200,9 +202,9 @@ async fn answer(stream: &mut TcpStream, number: u64, index: usize, shared: &Shar
 async fn close(mut stream: TcpStream, mut bytes: Vec<u8>, shared: &Shared) {
     let _ = stream.shutdown().await;
     let crossed = async {
-        while let Some(request) = request::read(&mut stream, &mut bytes).await {
-            if let Ok(number) = request.number() {
-                let certificate = request.certificate.clone();
+        while let Some(request) = read_request(&mut stream, &mut bytes).await {
+            if let Ok(number) = number(&request) {
+                let certificate = certificate(&request);
                 let index = shared.scene.attempt(number, certificate, |_| Fault::Crossed);
                 shared.scene.amend(number, index, |attempt| attempt.answered = Some(attempt.read));
             }

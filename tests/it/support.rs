@@ -1,32 +1,26 @@
-//! What tests stand on: a scripted cloud on raw sockets, a gateway in this process or its own, and a caller.
+//! The shared parts of these tests: a gateway in this process or its own, its callers, and raw calls.
 
-mod authority;
 mod caller;
-mod cloud;
 mod gateway;
 mod program;
 mod raw;
 
-pub(crate) use self::{
+pub(crate) use testkit::{
     authority::{Authority, Mount, Pair},
-    caller::{Caller, Failed, documented, domain, failed, on_certificate},
-    cloud::{Cloud, Reply, Seen, head},
-    gateway::{Gateway, Plan},
-    program::{Program, command},
-    raw::{ATTACH, OpenCall, RawConnection, SilentCall, frame, greet, in_progress, send_bytes},
+    cloud::{Cloud, Reply, head},
+    grpc::{ATTACH, frame},
+    http1::Request as Seen,
+    wait::soon,
 };
 
-use std::time::Duration;
+pub(crate) use self::{
+    caller::{Caller, Failed, documented, domain, failed, on_certificate},
+    gateway::{Gateway, Plan},
+    program::{Program, command},
+    raw::{OpenCall, RawConnection, SilentCall, greet, in_progress, send_bytes},
+};
 
-/// A bound on waiting for what must happen: a test that meets it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits for what must happen.
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
-}
-
-/// Checks each file of a fuzz target's corpus; says how many there are.
+/// Checks each file of a fuzz target's corpus, and returns their number.
 pub(crate) fn corpus(target: &str, check: impl Fn(&[u8])) -> usize {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
+use testkit::report::{Check, spread};
 use tokio::{sync::watch, time::sleep};
 
-use crate::{
-    gateway::Gateway,
-    load::Load,
-    report::{Check, spread},
-    upstream::Upstream,
-};
+use crate::{gateway::Gateway, load::Load, upstream::Upstream};
 
 pub(crate) const NAME: &str = "--max-connection-age 300ms under steady load";
 
@@ -26,7 +22,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     let tally = load.end();
     check.none("calls failed", &tally.failed);
     check.require(tally.connections > CALLERS * 2, || "connections do not change".into());
-    check.figure(format!("{}, p50/p99 {}", tally.figure(), spread(&tally.done)));
+    check.figure(format!("{}, {}", tally.figure(), spread(&tally.done)));
     let left = gateway.settles("apig_gateway_connections", 0, Duration::from_secs(2)).await;
     check.require(left == Some(0), || format!("{left:?} connections left after all have gone"));
     check.none("panics", &gateway.panics());

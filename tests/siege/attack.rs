@@ -12,14 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::{
+    report::{Check, millis, spread},
+    thread::on_a_thread,
+};
 use tokio::sync::oneshot;
 
 use crate::{
     LENIENCE,
     gateway::Gateway,
     honest::{Habits, Honest},
-    on_a_thread,
-    report::{Check, millis, spread},
     transport::{ATTACKER_ADDRESS, Certificates, Dialer, Transport},
     upstream::Upstream,
 };
@@ -160,7 +162,7 @@ pub(crate) async fn check(
     check.none("complaints of the attackers", &faults);
     check.none("honest calls failed", &ledger.faults);
     check.figure(format!(
-        "{} honest calls, p50/p99 quiet {}, under attack {}",
+        "{} honest calls, quiet {}, under attack {}",
         ledger.siege.len(),
         spread(&ledger.quiet),
         spread(&ledger.siege)

@@ -5,9 +5,10 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use apig_grpc_gateway::pb::{AttachDomainsRequest, AttachOrDetachDomainInfo};
 use bytes::Bytes;
-use h2::{Ping, Reason, client::SendRequest};
+use h2::{Ping, client::SendRequest};
 use http::{HeaderMap, Request};
 use prost::Message as _;
+use testkit::grpc::{ATTACH, frame, is_unprocessed};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
@@ -16,7 +17,6 @@ use crate::transport::Dialer;
 /// Longer than any call takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(crate) const ATTACH: &str = "/huaweicloud.apic.v2.CertificateService/AttachDomains";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// What became of a call.
@@ -86,7 +86,7 @@ impl Line {
         let request = head(ATTACH, "siege-almost");
         let mut send = self.send.clone().ready().await?;
         let (answer, mut body) = send.send_request(request, false)?;
-        let mut message = framed(&vec![0; length]);
+        let mut message = frame(0, &vec![0; length]);
         message.pop();
         body.send_data(Bytes::from(message), false)?;
         Ok((answer, body))
@@ -115,7 +115,7 @@ impl Line {
         let mut send = self.send.clone().ready().await.map_err(unsent)?;
         let (answer, mut body) = send.send_request(request, false).map_err(unsent)?;
         // What is wrong with it, the answer tells better.
-        let _ = body.send_data(Bytes::from(framed(message)), true);
+        let _ = body.send_data(Bytes::from(frame(0, message)), true);
         let (head, mut body) = answer.await.map_err(|fault| fate(&fault))?.into_parts();
         refusal(&head.headers)?;
         let mut bytes = Vec::new();
@@ -150,11 +150,8 @@ fn refusal(headers: &HeaderMap) -> Result<(), Fate> {
     }
 }
 
-/// RFC 9113, sections 6.8 and 8.7: what came after the last stream that GOAWAY names, and what is refused, was not taken.
 fn fate(fault: &h2::Error) -> Fate {
-    let left_out = fault.is_go_away() && fault.is_remote() && fault.reason() == Some(Reason::NO_ERROR);
-    let refused = fault.is_reset() && fault.is_remote() && fault.reason() == Some(Reason::REFUSED_STREAM);
-    if left_out || refused { Fate::NotTaken(fault.to_string()) } else { Fate::Failed(fault.to_string()) }
+    if is_unprocessed(fault) { Fate::NotTaken(fault.to_string()) } else { Fate::Failed(fault.to_string()) }
 }
 
 /// The message of a call, valid in every part.
@@ -167,12 +164,4 @@ pub(crate) fn attach_message(certificate: &str) -> Vec<u8> {
     let request =
         AttachDomainsRequest { project_id: "p".into(), certificate_id: certificate.into(), domains: vec![domain] };
     request.encode_to_vec()
-}
-
-/// A message with the five bytes that gRPC puts before it.
-pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&u32::try_from(message.len()).expect("a short message").to_be_bytes());
-    bytes.extend_from_slice(message);
-    bytes
 }

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::report::{Check, spread};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, time::sleep};
 
 use crate::{
     caller::{Fate, Line},
     gateway::Gateway,
     load::{Load, Tally},
-    report::{Check, spread},
     upstream::Upstream,
     wire::{Frames, INITIAL_WINDOW_SIZE},
 };
@@ -107,7 +107,7 @@ pub(crate) async fn check(kind: Kind, upstream: &Upstream, rounds: u32) -> Check
         drop(peers);
     }
     check.figure(format!("{rounds} rounds, {calls} calls ended well, {not_taken} not taken"));
-    check.figure(format!("exit p50/p99 {}", spread(&ends)));
+    check.figure(format!("exit {}", spread(&ends)));
     if kind == Kind::Delayed {
         check.figure(format!("{newcomers} newcomers served during the delay"));
     }

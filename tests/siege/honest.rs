@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::{admin, thread::on_a_thread};
 use tokio::sync::watch;
 
 use crate::{
-    admin,
+    PROBE_TIMEOUT,
     caller::{Fate, Line},
-    on_a_thread,
     transport::Dialer,
 };
 
@@ -132,7 +132,7 @@ async fn one(habits: &Habits, line: Option<Line>, number: u64) -> Result<Line, S
         }
     }
     if let Some(admin) = habits.admin {
-        admin::live(admin).await.map_err(|fault| format!("/livez: {fault}"))?;
+        admin::live(admin, PROBE_TIMEOUT).await.map_err(|fault| format!("/livez: {fault}"))?;
     }
     Ok(line)
 }

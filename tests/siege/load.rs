@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::thread::on_a_thread;
 use tokio::{sync::watch, time::sleep};
 use tonic::{Code, Status};
 
 use crate::{
     caller::{Fate, Line},
-    on_a_thread,
     upstream::Upstream,
 };
 

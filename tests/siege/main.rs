@@ -15,19 +15,14 @@
     reason = "a test that prints what it finds"
 )]
 
-mod admin;
 mod age;
 mod attack;
-#[path = "../it/support/authority.rs"]
-#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests that need all of it")]
-mod authority;
 mod caller;
 mod drain;
 mod gateway;
 mod honest;
 mod load;
 mod overload;
-mod report;
 mod rotation;
 mod sinks;
 mod swap;
@@ -36,14 +31,19 @@ mod transport;
 mod upstream;
 mod wire;
 
-use std::{process::ExitCode, thread::JoinHandle, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use crate::{report::Report, transport::Certificates, upstream::Upstream};
+use testkit::{report::Report, thread::runtime};
+
+use crate::{transport::Certificates, upstream::Upstream};
 
 /// How much more time a debug build is given, on a machine that may be busy: its figures say little.
 const LENIENCE: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
 
-/// What was asked for.
+/// By when a probe has to be answered: the shortest timeout that orchestrators use.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(LENIENCE as u64);
+
+/// The arguments.
 #[derive(Debug)]
 struct Plan {
     time: Duration,
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
 
 async fn run(plan: &Plan) -> bool {
     let upstream = Upstream::start();
-    let mut report = Report::default();
+    let report = Report::default();
     let certificates = Certificates::new();
     for attack in attack::all() {
         if plan.wants(&attack::name(&attack)) {
@@ -119,7 +119,7 @@ async fn run(plan: &Plan) -> bool {
             report.add(&attack::check(attack, &upstream, &certificates, plan.time, quiet).await);
         }
     }
-    table::run(plan, &upstream, &certificates, &mut report).await;
+    table::run(plan, &upstream, &certificates, &report).await;
     for sink in sinks::Sink::ALL {
         if plan.wants(sink.name()) {
             report.add(&sinks::check(sink, &upstream, plan.calls).await);
@@ -149,14 +149,4 @@ async fn run(plan: &Plan) -> bool {
         report.add(&age::check(&upstream, plan.time).await);
     }
     report.end()
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
-}
-
-/// Runs something on a thread of its own, so that neither side of a measurement waits for the other.
-fn on_a_thread<T: Send + 'static>(name: &str, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-    let thread = std::thread::Builder::new().name(name.into());
-    thread.spawn(move || runtime().block_on(task)).expect("a thread can be started")
 }

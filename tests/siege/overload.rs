@@ -8,6 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::{
+    grpc::frame,
+    report::{Check, millis, percentile, spread},
+    thread::on_a_thread,
+};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, time::sleep};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -15,10 +20,8 @@ use tonic_types::StatusExt as _;
 use crate::{
     LENIENCE,
     attack::MEMORY_MIB,
-    caller::{Fate, Line, attach_message, framed},
+    caller::{Fate, Line, attach_message},
     gateway::Gateway,
-    on_a_thread,
-    report::{Check, millis, percentile, spread},
     upstream::Upstream,
     wire::{Answers, DATA, Frames},
 };
@@ -58,9 +61,9 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check.none("calls failed in quiet times", &quiet.faults);
     check.require(quiet.shed.is_empty(), || format!("{} calls shed in quiet times", quiet.shed.len()));
     check.none("calls failed otherwise", &busy.faults);
-    check.figure(format!("{} admitted, p50/p99 {}", busy.admitted.len(), spread(&busy.admitted)));
+    check.figure(format!("{} admitted, {}", busy.admitted.len(), spread(&busy.admitted)));
     check.figure(format!("quiet {}", spread(&quiet.admitted)));
-    check.figure(format!("{} shed, p50/p99 {}", busy.shed.len(), spread(&busy.shed)));
+    check.figure(format!("{} shed, {}", busy.shed.len(), spread(&busy.shed)));
     check.require(busy.shed.len() > CALLERS / 2, || "hardly anybody was turned away".into());
     check.require(sent == busy.admitted.len() as u64, || format!("{sent} requests reached the cloud"));
     let median = percentile(&busy.shed, 0.5);
@@ -69,7 +72,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     let (before, now) = (percentile(&quiet.admitted, 0.99), percentile(&busy.admitted, 0.99));
     check.require(now < before * AT_MOST * LENIENCE, || format!("admitted p99 {} ms", millis(now)));
     check.none("health probes failed", &faults);
-    check.figure(format!("{} health probes, p50/p99 {}", health.len(), spread(&health)));
+    check.figure(format!("{} health probes, {}", health.len(), spread(&health)));
     let memory = gateway.peak_memory();
     check.hold_memory(memory, MEMORY_MIB);
     check.figure(format!("{memory} MiB at most"));
@@ -103,7 +106,7 @@ pub(crate) async fn check_trailers(upstream: &Upstream) -> Check {
     let calls = async {
         let mut stream = TcpStream::connect(gateway.address).await?;
         let call = |frames: Frames, call: u32| {
-            let message = framed(&attach_message(&format!("trailers-{call}")));
+            let message = frame(0, &attach_message(&format!("trailers-{call}")));
             frames.head(call * 2 + 1, &[]).add(DATA, 0, call * 2 + 1, &message).trailers(call * 2 + 1)
         };
         stream.write_all(&(0..CALLS).fold(Frames::greeting(&[]), call).0).await?;

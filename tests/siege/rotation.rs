@@ -11,22 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::sleep};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
-    },
-};
-
-use crate::{
+use testkit::{
     authority::{Authority, Mount, Pair},
-    gateway::Gateway,
     report::{Check, millis, spread},
-    upstream::Upstream,
-    wire::Frames,
+    tls::{certificate, connector},
 };
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::sleep};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+
+use crate::{gateway::Gateway, upstream::Upstream, wire::Frames};
 
 pub(crate) const NAME: &str = "rotation: certificates swapped under load, broken files in between";
 
@@ -59,7 +52,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     let flags = ["--tls-certificate", &paths[0], "--tls-key", &paths[1], "--tls-client-ca", &paths[2]];
     let gateway = Gateway::start(upstream.address, &flags).await;
     let seen = Arc::new(Seen::default());
-    let connector = connector(&ca, &clients);
+    let connector = connector(&ca, Some(&clients));
     let callers: Vec<_> =
         (0..CALLERS).map(|_| tokio::spawn(shake(gateway.address, connector.clone(), Arc::clone(&seen)))).collect();
 
@@ -74,7 +67,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
         rotations += 1;
         // Every third stays until it is served; after the others the files are broken, each time in another way.
         if rotations.is_multiple_of(3) {
-            let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("it was just made").to_vec();
+            let der = certificate(&pair.certificate).to_vec();
             let served = || seen.first.lock().unwrap_or_else(PoisonError::into_inner).get(&der).copied();
             while served().is_none() && swapped.elapsed() < 10 * SOON {
                 sleep(Duration::from_millis(5)).await;
@@ -108,7 +101,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check.none("certificates came late", &late);
     check.require(certificates > 1, || "the certificate never changed".into());
     check.figure(format!("{rotations} rotations, {certificates} certificates seen"));
-    check.figure(format!("{} handshakes, p50/p99 {}", handshakes.len(), spread(&handshakes)));
+    check.figure(format!("{} handshakes, {}", handshakes.len(), spread(&handshakes)));
     check.figure(format!("a new one is served after {}", spread(&after)));
     let failed = gateway.metric("apig_gateway_tls_handshake_failures_total").await;
     check.require(failed == Some(0), || format!("the gateway counts {failed:?} handshakes that failed"));
@@ -118,17 +111,6 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
 
 fn borrowed<'a>(files: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
     files.iter().map(|(name, text)| (*name, text.as_str())).collect()
-}
-
-fn connector(ca: &str, pair: &Pair) -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("it was just made")).expect("it is one");
-    let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("it was just made");
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("it was just made");
-    let config = ClientConfig::builder().with_root_certificates(roots);
-    let mut config = config.with_client_auth_cert(vec![certificate], key).expect("they are a pair");
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    TlsConnector::from(Arc::new(config))
 }
 
 /// Shakes hands again and again.

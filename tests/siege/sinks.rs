@@ -11,16 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::{admin, report::Check, thread::on_a_thread};
 use tokio::sync::watch;
 
 use self::output::Output;
 use crate::{
-    LENIENCE, admin,
+    LENIENCE, PROBE_TIMEOUT,
     attack::MEMORY_MIB,
     caller::{Fate, Line},
     gateway::Gateway,
-    on_a_thread,
-    report::Check,
     upstream::Upstream,
 };
 
@@ -127,7 +126,7 @@ async fn lines(sink: Sink, upstream: &Upstream, calls: u64, check: &mut Check) -
         output.stop();
         check.none("calls failed with the sink stopped again", &call(&gateway, FILL).await);
     }
-    gateway.signal();
+    gateway.signal().await;
     match gateway.ended(END_WITHIN).await {
         Some((0, after)) => check.figure(format!("SIGTERM ends it after {} ms", after.as_millis())),
         end => check.require(false, || format!("SIGTERM ends it with {end:?}")),
@@ -144,7 +143,7 @@ async fn second_signal(sink: Sink, upstream: &Upstream, check: &mut Check) -> Re
     let open = tokio::spawn(async move { line.attach("sink-open", "siege-sink-open").await });
     let begun = gateway.settles("apig_gateway_calls_in_progress", 1, WRITTEN_WITHIN).await;
     check.require(begun == Some(1), || format!("{begun:?} calls in progress"));
-    gateway.signal();
+    gateway.signal().await;
     let since = Instant::now();
     while gateway.page("/readyz").await.is_none_or(|(status, _)| status != 503) {
         if since.elapsed() > END_WITHIN {
@@ -154,7 +153,7 @@ async fn second_signal(sink: Sink, upstream: &Upstream, check: &mut Check) -> Re
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     if gateway.ended(Duration::ZERO).await.is_none() {
-        gateway.signal();
+        gateway.signal().await;
     }
     match gateway.ended(END_WITHIN).await {
         Some((1, after)) => check.figure(format!("a second one after {} ms", after.as_millis())),
@@ -203,7 +202,7 @@ async fn call(gateway: &Gateway, calls: u64) -> Vec<String> {
 async fn probe(admin: std::net::SocketAddr, stopped: watch::Receiver<bool>) -> (u64, Vec<String>) {
     let (mut answered, mut faults) = (0, Vec::new());
     while !*stopped.borrow() {
-        match admin::live(admin).await {
+        match admin::live(admin, PROBE_TIMEOUT).await {
             Ok(()) => answered += 1,
             Err(fault) => faults.push(fault),
         }

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
+use testkit::report::{Check, spread};
 use tokio::sync::watch;
 
-use crate::{
-    gateway::Gateway,
-    load::Load,
-    report::{Check, spread},
-    upstream::Upstream,
-};
+use crate::{gateway::Gateway, load::Load, upstream::Upstream};
 
 const CALLERS: usize = 16;
 
@@ -41,6 +37,6 @@ pub(crate) async fn check(upstream: &Upstream, rounds: u32) -> Check {
     }
     let tally = load.end();
     check.none("calls failed", &tally.failed);
-    check.figure(format!("{swaps} swaps, {}, p50/p99 {}", tally.figure(), spread(&tally.done)));
+    check.figure(format!("{swaps} swaps, {}, {}", tally.figure(), spread(&tally.done)));
     check
 }

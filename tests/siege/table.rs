@@ -7,10 +7,11 @@ mod script;
 use std::{fmt::Write as _, time::Duration};
 
 use self::script::{Kind, METHODS, Method};
+use testkit::report::Report;
+
 use crate::{
     Plan,
     attack::{self, Attack, Attackers},
-    report::Report,
     transport::{Certificates, Transport},
     upstream::Upstream,
 };
@@ -63,7 +64,7 @@ impl Row {
 }
 
 /// Runs all cells that the plan wants, and prints a line for each and the table at the end.
-pub(crate) async fn run(plan: &Plan, upstream: &Upstream, certificates: &Certificates, report: &mut Report) {
+pub(crate) async fn run(plan: &Plan, upstream: &Upstream, certificates: &Certificates, report: &Report) {
     let mut lines = Vec::new();
     for transport in Transport::ALL {
         let mut rows = Vec::new();
@@ -96,7 +97,7 @@ async fn cell(
     attack: Attack,
     upstream: &Upstream,
     certificates: &Certificates,
-    report: &mut Report,
+    report: &Report,
 ) -> Option<String> {
     if !plan.wants(&attack::name(&attack)) {
         return None;

@@ -3,21 +3,15 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
 };
 
+use testkit::{
+    authority::{Authority, Mount, Pair},
+    tls,
+};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
-    },
-};
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use tokio_util::either::Either;
-
-use crate::authority::{Authority, Mount, Pair};
 
 /// A connection, with TLS or without.
 pub(crate) type Channel = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -97,23 +91,8 @@ impl Certificates {
         if transport == Transport::Plain {
             return None;
         }
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate(&self.authority)).expect("it is a certificate");
-        let config = ClientConfig::builder().with_root_certificates(roots);
-        let mut config = match pair.filter(|_| transport == Transport::MutualTls) {
-            None => config.with_no_client_auth(),
-            Some(pair) => {
-                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("it was just made");
-                config.with_client_auth_cert(vec![certificate(&pair.certificate)], key).expect("they are a pair")
-            }
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Some(TlsConnector::from(Arc::new(config)))
+        Some(tls::connector(&self.authority, pair.filter(|_| transport == Transport::MutualTls)))
     }
-}
-
-fn certificate(pem: &str) -> CertificateDer<'static> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).expect("it was just made")
 }
 
 /// Opens connections to one gateway for one client.

@@ -11,12 +11,11 @@ use std::{
     time::Duration,
 };
 
+use testkit::{http1::read_request, thread::on_a_thread};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpSocket, TcpStream},
 };
-
-use crate::on_a_thread;
 
 #[derive(Debug, Default)]
 struct State {
@@ -85,10 +84,11 @@ fn listen() -> io::Result<TcpListener> {
 async fn converse(mut stream: TcpStream, state: Arc<State>) {
     let _ = stream.set_nodelay(true);
     let mut bytes = Vec::new();
-    while let Some(id) = request(&mut stream, &mut bytes).await {
+    while let Some(request) = read_request(&mut stream, &mut bytes).await {
         let number = state.requests.fetch_add(1, Ordering::Relaxed);
-        if let Some(id) = id {
-            state.reached.lock().expect("nobody panics with it").insert(id);
+        let id = request.header("x-request-id").unwrap_or_default();
+        if id.starts_with("siege-") {
+            state.reached.lock().expect("nobody panics with it").insert(id.to_owned());
         }
         let more = state.more.load(Ordering::Relaxed);
         // 37 walks through every time there is without a pattern that callers could fall in step with.
@@ -113,26 +113,5 @@ async fn closed(stream: &TcpStream) {
     if matches!(stream.peek(&mut [0]).await, Ok(1)) {
         // Another request came ahead of the answer.
         std::future::pending::<()>().await;
-    }
-}
-
-/// Reads one request and gives its id if a caller of ours made it; `None` when the gateway has left.
-async fn request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Option<String>> {
-    let mut block = [0; 4096];
-    loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-            let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            let length: usize = value("content-length").and_then(|value| value.parse().ok()).unwrap_or_default();
-            if bytes.len() >= end + 4 + length {
-                let id = value("x-request-id").filter(|id| id.starts_with("siege-")).map(str::to_owned);
-                bytes.drain(..end + 4 + length);
-                return Some(id);
-            }
-        }
-        match stream.read(&mut block).await {
-            Ok(0) | Err(_) => return None,
-            Ok(read) => bytes.extend_from_slice(&block[..read]),
-        }
     }
 }

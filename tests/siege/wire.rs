@@ -4,9 +4,10 @@ pub(crate) mod peer;
 
 use std::io::Error;
 
+use testkit::grpc::{ATTACH, frame};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use crate::caller::{ATTACH, attach_message, framed};
+use crate::caller::attach_message;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -75,7 +76,7 @@ impl Frames {
 
     /// A message, and the end of the call's request.
     pub(crate) fn message(self, stream: u32, message: &[u8]) -> Self {
-        self.add(DATA, END_STREAM, stream, &framed(message))
+        self.add(DATA, END_STREAM, stream, &frame(0, message))
     }
 
     /// A whole call, which changes a certificate of its own.

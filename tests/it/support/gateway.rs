@@ -75,10 +75,9 @@ impl Gateway {
         .await;
     }
 
-    /// Asks the admin port.
+    /// Queries the admin port.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
-        let answer = soon(reqwest::get(format!("http://{}{path}", self.admin))).await.unwrap();
-        (answer.status().as_u16(), soon(answer.text()).await.unwrap())
+        soon(testkit::admin::page(self.admin, path)).await.unwrap()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A call as bytes, for what a gRPC client would not send.
+//! Calls as bytes, which no gRPC client would send.
 
 use std::convert::Infallible;
 
@@ -10,10 +10,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use super::{Failed, Gateway, soon};
-
-/// The path of the one method.
-pub(crate) const ATTACH: &str = "/huaweicloud.apic.v2.CertificateService/AttachDomains";
+use super::{ATTACH, Failed, Gateway, soon};
 
 /// Sends bytes where a gRPC message should be, from a client that adds nothing of its own.
 pub(crate) async fn send_bytes(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Failed {
@@ -152,14 +149,6 @@ pub(crate) async fn greet(address: &str) -> tokio::net::TcpStream {
     let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
     tokio::io::AsyncWriteExt::write_all(&mut stream, greeting).await.unwrap();
     stream
-}
-
-/// A message with its five bytes of frame.
-pub(crate) fn frame(compressed: u8, message: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![compressed];
-    bytes.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
-    bytes.extend_from_slice(message);
-    bytes
 }
 
 /// A call whose message never comes.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::grpc::ATTACH;
 use tokio::{
     io::{AsyncWriteExt as _, sink},
     net::TcpStream,
@@ -13,7 +14,6 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Attack, Findings, Target};
-use crate::caller::ATTACH;
 use crate::wire::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, PING, PRIORITY, SETTINGS,
     head_block, literal,

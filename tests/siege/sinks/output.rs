@@ -14,10 +14,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::Sink;
-use crate::{
-    gateway::{Gateway, Outputs},
-    upstream::Upstream,
-};
+use crate::{gateway::Gateway, upstream::Upstream};
 
 /// How the fault begins when no disk can be made.
 pub(super) const NO_DISK: &str = "NOT CHECKED: no tmpfs can be mounted";
@@ -37,10 +34,7 @@ pub(super) enum Output {
 impl Output {
     /// A gateway that writes to a far end that has stopped.
     pub(super) async fn of(sink: Sink, upstream: &Upstream) -> Result<(Self, Gateway), String> {
-        let start = async |audit: Option<String>, stdout: Stdio, reads_log: bool| {
-            let flags = audit.iter().flat_map(|audit| ["--audit", audit.as_str()]);
-            Gateway::start_with(upstream.address, &flags.collect::<Vec<_>>(), Outputs { stdout, reads_log }).await
-        };
+        let start = async |audit: &str| Gateway::start(upstream.address, &["--audit", audit]).await;
         Ok(match sink {
             Sink::Fifo => {
                 let folder = tempfile::tempdir().map_err(|fault| fault.to_string())?;
@@ -48,17 +42,17 @@ impl Output {
                 run("mkfifo", &[&path.display().to_string()])?;
                 // Open for both, so that neither side waits for the other.
                 let fifo = OpenOptions::new().read(true).write(true).open(&path).map_err(|fault| fault.to_string())?;
-                let gateway = start(Some(path.display().to_string()), Stdio::null(), true).await;
+                let gateway = start(&path.display().to_string()).await;
                 (Self::Fifo { fifo, reader: None, _folder: folder }, gateway)
             }
             Sink::Stdout => {
-                let gateway = start(Some("stdout".into()), Stdio::piped(), true).await;
+                let gateway = start("stdout").await;
                 (Self::Stdout { reader: None }, gateway)
             }
-            Sink::Stderr => (Self::Stderr, start(None, Stdio::null(), false).await),
+            Sink::Stderr => (Self::Stderr, Gateway::start_unread(upstream.address, &[]).await),
             Sink::FullDisk => {
                 let disk = Disk::new()?;
-                let gateway = start(Some(disk.audit().display().to_string()), Stdio::null(), true).await;
+                let gateway = start(&disk.audit().display().to_string()).await;
                 (Self::Disk(disk), gateway)
             }
         })
@@ -70,8 +64,11 @@ impl Output {
             Self::Fifo { fifo, reader, .. } => {
                 *reader = fifo.try_clone().ok().map(Reader::of);
             }
-            Self::Stdout { reader } => *reader = gateway.take_stdout().map(Reader::of),
-            Self::Stderr => gateway.read_log_on(),
+            Self::Stdout { reader } => {
+                let stdout = gateway.take_stdout().and_then(|stdout| stdout.into_owned_fd().ok());
+                *reader = stdout.map(|stdout| Reader::of(File::from(stdout)));
+            }
+            Self::Stderr => gateway.read_log(),
             Self::Disk(disk) => disk.make_room(),
         }
     }

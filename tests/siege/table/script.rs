@@ -5,7 +5,8 @@ use std::{io::Write as _, sync::OnceLock};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-use crate::caller::{ATTACH, attach_message, framed};
+use crate::caller::attach_message;
+use testkit::grpc::{ATTACH, frame};
 
 const MIB: usize = 1024 * 1024;
 
@@ -147,7 +148,7 @@ impl Script {
                 1 => Self { headers: gzip_header(), body: packed_entries(), end: End::Stream, ..plain },
                 _ => Self { body: entries(), end: End::Stream, ..plain },
             },
-            Kind::Trailers => Self { body: framed(&message()).into(), end: End::Trailers, ..plain },
+            Kind::Trailers => Self { body: frame(0, &message()).into(), end: End::Trailers, ..plain },
             Kind::Slow => Self { body: large(), rhythm: Rhythm::Slow, ..plain },
             Kind::Reset if odd => Self { body: half(&small()), end: End::Reset, ..plain },
             Kind::Reset => Self { end: End::Reset, ..plain },
@@ -165,19 +166,19 @@ fn half(frame: &Bytes) -> Bytes {
 
 /// As large as a message of health or reflection may be, or smaller.
 fn small() -> Bytes {
-    framed(&[0; 4_000]).into()
+    frame(0, &[0; 4_000]).into()
 }
 
 /// Just under the largest message.
 fn large() -> Bytes {
     static LARGE: OnceLock<Bytes> = OnceLock::new();
-    LARGE.get_or_init(|| framed(&vec![0; LARGEST - 64]).into()).clone()
+    LARGE.get_or_init(|| frame(0, &vec![0; LARGEST - 64]).into()).clone()
 }
 
 /// Two million empty `domains`.
 fn entries() -> Bytes {
     static ENTRIES: OnceLock<Bytes> = OnceLock::new();
-    ENTRIES.get_or_init(|| framed(&[0x1a, 0].repeat(LARGEST / 2)).into()).clone()
+    ENTRIES.get_or_init(|| frame(0, &[0x1a, 0].repeat(LARGEST / 2)).into()).clone()
 }
 
 /// The same in some 4 KiB.
@@ -194,7 +195,7 @@ pub(super) fn zeros() -> Bytes {
 
 /// A compressed message with its five bytes.
 fn compressed(message: &[u8]) -> Bytes {
-    let mut packed = framed(&gzip(message));
+    let mut packed = frame(0, &gzip(message));
     packed[0] = 1;
     packed.into()
 }

@@ -1,4 +1,4 @@
-//! An authority that makes certificates, and files for them.
+//! A certificate authority, and files for its certificates.
 
 use std::{
     fs,
@@ -14,26 +14,36 @@ use tempfile::TempDir;
 use tonic::transport::Identity;
 
 /// A certificate authority.
-pub(crate) struct Authority {
+#[derive(Debug)]
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Certificate,
 }
 
-/// A certificate and its key, PEM.
-#[derive(Clone)]
-pub(crate) struct Pair {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+/// A certificate and its key.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// PEM.
+    pub certificate: String,
+    /// PEM.
+    pub key: String,
     serial: u64,
 }
 
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Authority {
-    pub(crate) fn new() -> Self {
+    /// One with a usual name.
+    pub fn new() -> Self {
         Self::named("authority.example")
     }
 
     /// One with a name of its own.
-    pub(crate) fn named(name: &str) -> Self {
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -42,17 +52,18 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    pub(crate) fn pem(&self) -> String {
+    /// The certificate of the authority itself, PEM.
+    pub fn pem(&self) -> String {
         self.certificate.pem()
     }
 
     /// A certificate with these names; one with `://` in it is a URI.
-    pub(crate) fn issue(&self, names: &[&str]) -> Pair {
+    pub fn issue(&self, names: &[&str]) -> Pair {
         self.issue_until(names, 2050)
     }
 
     /// A list of revoked certificates, PEM, that is due to be replaced on the first day of a year.
-    pub(crate) fn revoking(&self, revoked: &[&Pair], next_update: i32) -> String {
+    pub fn revoking(&self, revoked: &[&Pair], next_update: i32) -> String {
         let revoked = revoked.iter().map(|pair| RevokedCertParams {
             serial_number: SerialNumber::from(pair.serial),
             revocation_time: date_time_ymd(2001, 1, 1),
@@ -71,7 +82,7 @@ impl Authority {
     }
 
     /// One that ends with the first day of a year.
-    pub(crate) fn issue_until(&self, names: &[&str], year: i32) -> Pair {
+    pub fn issue_until(&self, names: &[&str], year: i32) -> Pair {
         static SERIAL: AtomicU64 = AtomicU64::new(1000);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let mut params = CertificateParams::default();
@@ -95,32 +106,34 @@ impl Authority {
 }
 
 impl Pair {
-    /// As a client shows it.
-    pub(crate) fn identity(&self) -> Identity {
+    /// The pair as a client of tonic takes it.
+    pub fn identity(&self) -> Identity {
         Identity::from_pem(&self.certificate, &self.key)
     }
 }
 
 /// Files that a gateway reads, swapped as Kubernetes swaps mounted secrets: folders behind one symbolic link.
-pub(crate) struct Mount {
+#[derive(Debug)]
+pub struct Mount {
     folder: TempDir,
     swaps: usize,
 }
 
 impl Mount {
-    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+    /// A folder with these files.
+    pub fn new(files: &[(&str, &str)]) -> Self {
         let mut mount = Self { folder: tempfile::tempdir().unwrap(), swaps: 0 };
         mount.swap(files);
         mount
     }
 
-    /// The path of a file, which stays.
-    pub(crate) fn path(&self, name: &str) -> String {
+    /// The path of a file, the same after swaps.
+    pub fn path(&self, name: &str) -> String {
         self.folder.path().join("data").join(name).to_str().unwrap().to_owned()
     }
 
-    /// Puts other files in place of all there are.
-    pub(crate) fn swap(&mut self, files: &[(&str, &str)]) {
+    /// Replaces all files at once.
+    pub fn swap(&mut self, files: &[(&str, &str)]) {
         self.swaps += 1;
         let name = PathBuf::from(self.swaps.to_string());
         let next = self.folder.path().join(&name);
