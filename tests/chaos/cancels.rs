@@ -18,10 +18,10 @@ use super::{
     upstream::Upstream,
 };
 
-/// Where the numbers of these calls begin, in [`NUMBERS`].
-const PLACE: u64 = 31;
+/// The block of the numbers of these calls, of [`NUMBERS`] each.
+const BLOCK: u64 = 31;
 
-/// What the issue asks for.
+/// The bound on the release of a call after its caller has left.
 const LEFT: Duration = Duration::from_millis(100);
 
 /// Runs it, and afterwards a call that must succeed.
@@ -32,7 +32,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
     println!();
     lag.reset();
     let seed = arguments.seed;
-    let first = PLACE * NUMBERS;
+    let first = BLOCK * NUMBERS;
     let numbers = first..first + (arguments.calls / 10).max(100);
     let plans = move |number| Plan::of(seed, number, Mix::Cancels, None);
     let upstream = Upstream::start(Arc::new(move |number, attempt| plans(number).fault(attempt)), None, lag);
@@ -65,7 +65,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
 fn silent(records: &[Record], upstream: &Upstream, lag: &Lag) -> Result<String, String> {
     let bound = LEFT + lag.allowance();
     let mut after = Vec::new();
-    for record in records.iter().filter(|record| matches!(record.answer, CallEnd::Left)) {
+    for record in records.iter().filter(|record| matches!(record.end, CallEnd::Left)) {
         for attempt in upstream.scene.of(record.number) {
             let sent = attempt.read.saturating_duration_since(record.ended);
             if sent > bound {

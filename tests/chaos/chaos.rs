@@ -1,4 +1,4 @@
-//! Chaos proper: configurations in turn, each under many callers before an upstream that does its worst. Every answer
+//! Chaos proper: configurations in turn, each under many callers before an upstream that does its worst. Every response
 //! is held against the model.
 
 use std::{
@@ -27,15 +27,15 @@ use super::{
 /// Calls are numbered from a multiple of this, by configuration.
 pub(crate) const NUMBERS: u64 = 10_000_000;
 
-/// As many wrong answers as are shown.
+/// The number of wrong calls that are shown.
 const SHOWN: usize = 12;
 
-/// One way to run the gateway, and what it meets.
+/// One way to run the gateway, and its calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Configuration {
     pub(crate) name: &'static str,
-    /// Where its calls' numbers begin, in [`NUMBERS`].
-    pub(crate) place: u64,
+    /// The block of the numbers of its calls, of [`NUMBERS`] each.
+    pub(crate) block: u64,
     /// Out of a hundred calls.
     pub(crate) share: u64,
     pub(crate) flags: &'static [(&'static str, &'static str)],
@@ -51,7 +51,7 @@ pub(crate) struct Configuration {
 
 const PLAIN: Configuration = Configuration {
     name: "plain",
-    place: 0,
+    block: 0,
     share: 40,
     flags: &[("timeout", "10s"), ("breaker-threshold", "0")],
     at_a_time: 64,
@@ -68,7 +68,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
     PLAIN,
     Configuration {
         name: "once, callers cut off",
-        place: 1,
+        block: 1,
         share: 12,
         flags: &[
             ("timeout", "10s"),
@@ -85,7 +85,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
     },
     Configuration {
         name: "refused connections",
-        place: 2,
+        block: 2,
         share: 12,
         flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("max-attempts", "5")],
         attempts: 5,
@@ -94,7 +94,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
     },
     Configuration {
         name: "own token",
-        place: 3,
+        block: 3,
         share: 6,
         flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("credentials", "token")],
         at_a_time: 32,
@@ -103,7 +103,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
     },
     Configuration {
         name: "own token, replaced",
-        place: 6,
+        block: 6,
         share: 6,
         flags: &[("timeout", "10s"), ("breaker-threshold", "0"), ("credentials", "token")],
         at_a_time: 32,
@@ -112,7 +112,7 @@ pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
     },
     Configuration {
         name: "shared certificates, breaker",
-        place: 4,
+        block: 4,
         share: 12,
         flags: &[("timeout", "10s"), ("breaker-threshold", "7"), ("serialize-certificates", "true")],
         at_a_time: 48,
@@ -121,25 +121,25 @@ pub(crate) const CONFIGURATIONS: [Configuration; 7] = [
         ..PLAIN
     },
     Configuration {
-        name: "few places, little time",
-        place: 5,
+        name: "few permits, little time",
+        block: 5,
         share: 12,
         flags: &[("timeout", "400ms"), ("max-concurrency", "16"), ("workers", "2")],
         at_a_time: 32,
         timeout: Duration::from_millis(400),
-        hazards: &[Hazard::Cuts, Hazard::Breaker, Hazard::FewPlaces],
+        hazards: &[Hazard::Cuts, Hazard::Breaker, Hazard::FewPermits],
         ..PLAIN
     },
 ];
 
-/// Changes that are made, and answers that do not arrive.
+/// Changes that are made, and responses that do not arrive.
 pub(crate) const NEVER_TWICE: Configuration = Configuration {
     name: "never twice",
-    place: 20,
+    block: 20,
     share: 5,
     flags: &[("breaker-threshold", "0")],
     at_a_time: 32,
-    mix: Mix::LostAnswers,
+    mix: Mix::LostResponses,
     timeout: Duration::from_secs(30),
     ..PLAIN
 };
@@ -147,9 +147,9 @@ pub(crate) const NEVER_TWICE: Configuration = Configuration {
 impl Configuration {
     /// The numbers of its calls.
     fn numbers(&self, arguments: &Arguments) -> std::ops::Range<u64> {
-        let first = self.place * NUMBERS;
+        let first = self.block * NUMBERS;
         match arguments.only {
-            Some(only) if only / NUMBERS == self.place => only..only + 1,
+            Some(only) if only / NUMBERS == self.block => only..only + 1,
             Some(_) => first..first,
             None => first..first + (arguments.calls * self.share / 100).max(40),
         }
@@ -250,7 +250,7 @@ fn judge(
             println!("    script:    {:?}", plan.script.iter().take(rules.attempts).collect::<Vec<_>>());
             println!("    deadline:  {:?}, the caller leaves after {:?}", case.deadline(), plan.leaves);
             println!("    allowed:   {:?}", case.allowed());
-            println!("    came:      {:?} after {:?}", record.answer, record.ended - record.began);
+            println!("    came:      {:?} after {:?}", record.end, record.ended - record.began);
             for attempt in &attempts {
                 let since = |moment: Instant| moment.saturating_duration_since(record.began);
                 println!(
@@ -267,7 +267,7 @@ fn judge(
     if wrong == 0 { Ok(found) } else { Err(found) }
 }
 
-/// By how much answers came after their deadline, of the calls whose deadline passed.
+/// The delays of responses after their deadline, of the calls with `DEADLINE_EXCEEDED`.
 fn lateness(records: &[Record], plans: &dyn Fn(u64) -> Plan, scene: &Scene, rules: &Rules) -> Vec<Duration> {
     let late = records.iter().filter(|record| record.passed_deadline()).map(|record| {
         let plan = plans(record.number);
@@ -285,11 +285,12 @@ fn no_strays(scene: &Scene) -> Result<String, String> {
     }
 }
 
-/// Only calls whose answer reached the gateway count: what a caller gives up stays with the upstream for a while.
+/// Counts only calls with a response that reached the gateway: requests of callers that left stay with the upstream for a
+/// while.
 fn serialized(records: &[Record], scene: &Scene) -> Result<String, String> {
-    let answered = records
-        .iter()
-        .filter(|record| matches!(&record.answer, CallEnd::Told { verdict, .. } if verdict.outcome == Outcome::Plain));
+    let answered = records.iter().filter(
+        |record| matches!(&record.end, CallEnd::Responded { verdict, .. } if verdict.outcome == Outcome::Plain),
+    );
     let numbers: HashSet<u64> = answered.map(|record| record.number).collect();
     let overlaps = scene.overlaps(&numbers);
     match overlaps.first() {

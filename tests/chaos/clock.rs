@@ -1,4 +1,4 @@
-//! How late everything is, this process and the gateway: what a test of time must allow on a machine that has other work.
+//! The delay of this process and of the gateway on a machine with other work, which bounds on time have to allow.
 
 use std::{
     sync::{
@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest delay so far: of a timer of ours, or of an answer that the gateway has at hand.
+/// The longest delay so far: of a timer of ours, or of a response that the gateway has at hand.
 #[derive(Debug, Default)]
 pub(crate) struct Lag(AtomicU64);
 
 impl Lag {
-    /// Sleeps a little, again and again, and notes how much too long it took.
+    /// Sleeps a little, again and again, and notes the delay.
     pub(crate) async fn watch(self: Arc<Self>) {
         const TICK: Duration = Duration::from_millis(5);
         loop {
@@ -28,7 +28,7 @@ impl Lag {
         self.0.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Forgets what was.
+    /// Forgets all delays so far.
     pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -38,7 +38,7 @@ impl Lag {
         Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
 
-    /// What a bound on time is given on top: the gateway waits for the same processors as we do.
+    /// The addition to a bound on time: the gateway waits for the same processors as this process.
     pub(crate) fn allowance(&self) -> Duration {
         Duration::from_millis(250) + 2 * self.worst()
     }

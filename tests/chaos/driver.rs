@@ -1,4 +1,4 @@
-//! The callers: many calls at once over several connections, some of which leave, and what each was told.
+//! The callers: many calls at once over several connections, some of which leave, and the end of each call.
 
 use std::{
     collections::HashMap,
@@ -31,22 +31,22 @@ use super::{
     request::{TOKEN, domain, id},
 };
 
-/// No answer in so long is none at all.
+/// The bound on waiting for a response.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// How long a caller waits that the gateway itself turned away.
+/// The delay of a caller after the gateway itself has rejected its call.
 const POLITE: Duration = Duration::from_millis(50);
 
-/// How a call ended for its caller.
+/// The end of a call for its caller.
 #[derive(Debug, Clone)]
 pub(crate) enum CallEnd {
-    Told {
+    Responded {
         verdict: Verdict,
         pushback: Option<String>,
     },
     /// The caller left first.
     Left,
-    /// No answer by the protocol.
+    /// No response by the protocol.
     Broken(String),
 }
 
@@ -56,19 +56,19 @@ pub(crate) struct Record {
     pub(crate) number: u64,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
-    pub(crate) answer: CallEnd,
+    pub(crate) end: CallEnd,
 }
 
 impl Record {
-    /// Whether the gateway had no place for it, or no hope.
-    fn was_turned_away(&self) -> bool {
-        matches!(&self.answer, CallEnd::Told { verdict: Verdict { reason, .. }, .. }
+    /// Whether the gateway rejected it without a request to the upstream.
+    fn was_rejected(&self) -> bool {
+        matches!(&self.end, CallEnd::Responded { verdict: Verdict { reason, .. }, .. }
             if reason == "OVERLOADED" || reason == "CIRCUIT_OPEN")
     }
 
-    /// Whether the caller was told that the deadline passed.
+    /// Whether it ended with `DEADLINE_EXCEEDED`.
     pub(crate) fn passed_deadline(&self) -> bool {
-        matches!(&self.answer, CallEnd::Told { verdict, .. } if *verdict == deadline_passed(verdict.outcome))
+        matches!(&self.end, CallEnd::Responded { verdict, .. } if *verdict == deadline_passed(verdict.outcome))
     }
 }
 
@@ -85,7 +85,7 @@ struct Line {
 pub(crate) struct Callers {
     address: String,
     lines: Vec<tokio::sync::Mutex<Option<Line>>>,
-    /// Calls that were sent again since the gateway said that it had not taken them.
+    /// Calls that were sent again since the gateway had not processed them.
     pub(crate) resent: AtomicU64,
 }
 
@@ -128,8 +128,8 @@ impl Callers {
             let line = self.line(number).await;
             let began = Instant::now();
             let asked = self.ask(line, number, plan);
-            let answer = match tokio::time::timeout(plan.leaves.unwrap_or(PATIENCE), asked).await {
-                Ok(Some(answer)) => answer,
+            let end = match tokio::time::timeout(plan.leaves.unwrap_or(PATIENCE), asked).await {
+                Ok(Some(end)) => end,
                 Ok(None) => {
                     self.resent.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -137,23 +137,23 @@ impl Callers {
                 Err(_) if plan.leaves.is_some() => CallEnd::Left,
                 Err(_) => CallEnd::Broken(format!("nothing came in {PATIENCE:?}")),
             };
-            return Record { number, began, ended: Instant::now(), answer };
+            return Record { number, began, ended: Instant::now(), end };
         }
     }
 
-    /// Sends the call; `None` when it certainly was not taken.
+    /// Sends the call; `None` when it certainly was not processed.
     async fn ask(&self, mut line: Line, number: u64, plan: &Plan) -> Option<CallEnd> {
         let broken = |fault: &hyper::Error, part: &str| {
             if line.cut.load(Ordering::Relaxed) {
                 Some(CallEnd::Left)
-            } else if is_refused(fault) {
+            } else if is_unprocessed_error(fault) {
                 None
             } else {
                 Some(CallEnd::Broken(format!("{part}: {fault:?}")))
             }
         };
-        let answer = match line.sender.try_send_request(request(&self.address, number, plan)).await {
-            Ok(answer) => answer,
+        let response = match line.sender.try_send_request(request(&self.address, number, plan)).await {
+            Ok(response) => response,
             Err(mut fault) => {
                 return match fault.take_message() {
                     Some(_) => None,
@@ -161,10 +161,10 @@ impl Callers {
                 };
             }
         };
-        let (parts, body) = answer.into_parts();
+        let (parts, body) = response.into_parts();
         let trailers = match body.collect().await {
             Ok(body) => body.trailers().cloned().unwrap_or_default(),
-            Err(fault) => return broken(&fault, "the answer"),
+            Err(fault) => return broken(&fault, "the response"),
         };
         let Some(status) = Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&parts.headers))
         else {
@@ -193,9 +193,9 @@ impl Callers {
                         break;
                     }
                     let record = callers.call(number, &plans(number)).await;
-                    let turned_away = record.was_turned_away();
+                    let rejected = record.was_rejected();
                     records.lock().unwrap().push(record);
-                    if turned_away {
+                    if rejected {
                         tokio::time::sleep(POLITE).await;
                     }
                 }
@@ -218,8 +218,8 @@ impl Callers {
     }
 }
 
-/// Whether the peer says that it has not begun with the request.
-fn is_refused(fault: &hyper::Error) -> bool {
+/// Whether the peer says that it has not processed the request.
+fn is_unprocessed_error(fault: &hyper::Error) -> bool {
     let mut cause = std::error::Error::source(fault);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
@@ -252,12 +252,12 @@ fn request(address: &str, number: u64, plan: &Plan) -> http::Request<Full<Bytes>
     request.body(Full::new(Bytes::from(bytes))).unwrap()
 }
 
-/// What a status tells the caller.
+/// The verdict of a status.
 fn classify(status: &Status) -> CallEnd {
     let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok());
     let pushback = pushback.map(str::to_owned);
     if status.code() == Code::Ok {
-        return CallEnd::Told { verdict: Verdict::new(Code::Ok, "", Outcome::Plain), pushback };
+        return CallEnd::Responded { verdict: Verdict::new(Code::Ok, "", Outcome::Plain), pushback };
     }
     let Some(info) = status.get_details_error_info() else {
         return CallEnd::Broken(format!("an error without ErrorInfo: {status:?}"));
@@ -268,16 +268,16 @@ fn classify(status: &Status) -> CallEnd {
         Some("unknown") => Outcome::Unknown,
         Some(other) => return CallEnd::Broken(format!("an outcome that is none: {other}")),
     };
-    CallEnd::Told { verdict: Verdict::new(status.code(), &info.reason, outcome), pushback }
+    CallEnd::Responded { verdict: Verdict::new(status.code(), &info.reason, outcome), pushback }
 }
 
-/// How often each answer came, most often first.
+/// How often each response came, most often first.
 pub(crate) fn tally(records: &[Record]) -> Vec<(String, usize)> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     for record in records {
-        let name = match &record.answer {
-            CallEnd::Told { verdict: Verdict { code: Code::Ok, .. }, .. } => "OK".to_owned(),
-            CallEnd::Told { verdict: Verdict { code, reason, outcome }, .. } => match outcome {
+        let name = match &record.end {
+            CallEnd::Responded { verdict: Verdict { code: Code::Ok, .. }, .. } => "OK".to_owned(),
+            CallEnd::Responded { verdict: Verdict { code, reason, outcome }, .. } => match outcome {
                 Outcome::Plain => format!("{code:?} {reason}"),
                 Outcome::NotSent => format!("{code:?} {reason} not sent"),
                 Outcome::Unknown => format!("{code:?} {reason} unknown"),

@@ -1,4 +1,4 @@
-//! What the upstream can do to one request, and what each of these things means by the contract.
+//! Faults: the reactions of the upstream to one request, and the meaning of each by the contract.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tonic::Code;
 use super::refusal::{self, Body, Processed, Refusal};
 use testkit::rng::Rng;
 
-/// What a caller is told of a change whose answer did not come.
+/// The outcome of a change with a response that did not arrive, as its caller gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
-    /// Nothing: the answer itself is the news.
+    /// The response itself says it.
     Plain,
     NotSent,
     Unknown,
 }
 
-/// An answer that a caller may get.
+/// The end of a call, as a caller may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) code: Code,
@@ -33,11 +33,11 @@ impl Verdict {
         Self::new(Code::Ok, "", Outcome::Plain)
     }
 
-    pub(crate) fn lost() -> Self {
+    pub(crate) fn interrupted() -> Self {
         Self::new(Code::Unavailable, "UPSTREAM_CONNECTION_LOST", Outcome::Unknown)
     }
 
-    fn garbled() -> Self {
+    fn malformed() -> Self {
         Self::new(Code::Internal, "UPSTREAM_PROTOCOL_ERROR", Outcome::Unknown)
     }
 }
@@ -60,20 +60,20 @@ pub(crate) enum Success {
     ThenClosedIdle(Duration),
     /// A length that a 204 must not have, and no body.
     WithLength,
-    /// A body that a 204 must not have: its bytes must never be read as the next answer.
+    /// A body that a 204 must not have: its bytes must never be read as the next response.
     WithBody,
     /// In two pieces.
     InPieces(Duration),
 }
 
-/// How an answer that is no answer ends.
+/// The end of a connection in place of a response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Break {
     Reset,
     Close,
 }
 
-/// What the upstream does to one request.
+/// A reaction of the upstream to one request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
     Attached(Success),
@@ -93,17 +93,17 @@ pub(crate) enum Fault {
         how: Break,
         applied: bool,
     },
-    /// The connection ends in the middle of the answer's head.
+    /// The connection ends in the middle of the response's head.
     CutHead {
         how: Break,
         applied: bool,
     },
-    /// What comes back is no HTTP.
+    /// The response is not HTTP.
     Garbage {
         kind: u8,
         applied: bool,
     },
-    /// No answer, ever.
+    /// No response, ever.
     Stall {
         applied: bool,
     },
@@ -127,7 +127,7 @@ impl Fault {
         }
     }
 
-    /// Draws an end of the answer after the change has been made.
+    /// Draws an end of the response after the change has been made.
     pub(crate) fn draw_lost_after_apply(rng: &mut Rng) -> Self {
         let how = rng.pick(&[Break::Reset, Break::Close]);
         match rng.below(10) {
@@ -137,7 +137,7 @@ impl Fault {
         }
     }
 
-    /// Draws what keeps a caller waiting.
+    /// Draws one that keeps a caller waiting.
     pub(crate) fn draw_slow(rng: &mut Rng) -> Self {
         match rng.below(10) {
             0..4 => Self::Stall { applied: rng.percent(50) },
@@ -178,12 +178,12 @@ impl Fault {
         }
     }
 
-    /// Whether it leaves the caller without an answer until the deadline.
+    /// Whether it leaves the caller without a response until the deadline.
     pub(crate) fn stalls(&self) -> bool {
         matches!(self, Self::Stall { .. } | Self::Refused(_, Body::Stalled))
     }
 
-    /// Whether the body of the answer comes in pieces after its head.
+    /// Whether the body of the response comes in pieces after its head.
     pub(crate) fn trickles(&self) -> bool {
         matches!(self, Self::Refused(_, Body::Slow(_)))
     }
@@ -196,7 +196,7 @@ impl Fault {
         }
     }
 
-    /// Whether the answer says that nothing has been done, so that nothing of it is unknown.
+    /// Whether the response says that nothing has been done, so that nothing of it is unknown.
     pub(crate) fn is_settled(&self) -> bool {
         match self {
             Self::Refused(refusal, body) => {
@@ -211,7 +211,7 @@ impl Fault {
         matches!(self, Self::Refused(refusal, _) if refusal.status == 401)
     }
 
-    /// How the answer is taken without its body.
+    /// The reading of the response without its body.
     pub(crate) fn verdict_by_status(&self) -> Option<Verdict> {
         match self {
             Self::Refused(refusal, _) => Some(refusal.by_status().verdict),
@@ -219,7 +219,7 @@ impl Fault {
         }
     }
 
-    /// How long the answer asks to wait.
+    /// The delay that the response asks for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal, _) => refusal.retry_after.map(Duration::from_secs),
@@ -227,7 +227,7 @@ impl Fault {
         }
     }
 
-    /// What the caller may be told when this is the last that happened to the request.
+    /// The verdicts that are allowed when this is the fault of the last attempt.
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
         match self {
             Self::Attached(_) => vec![Verdict::success()],
@@ -235,14 +235,14 @@ impl Fault {
                 let mut all: Vec<_> = refusal.readings(*body).into_iter().map(|reading| reading.verdict).collect();
                 if matches!(body, Body::CutByReset) {
                     // The reset may overtake the head.
-                    all.push(Verdict::lost());
+                    all.push(Verdict::interrupted());
                 }
                 all
             }
-            Self::Unexpected { .. } => vec![Verdict::garbled()],
+            Self::Unexpected { .. } => vec![Verdict::malformed()],
             Self::Redirect { .. } => vec![Verdict::new(Code::Internal, "UPSTREAM_REDIRECT", Outcome::Unknown)],
-            Self::Broken { .. } | Self::Crossed => vec![Verdict::lost()],
-            Self::CutHead { .. } | Self::Garbage { .. } => vec![Verdict::lost(), Verdict::garbled()],
+            Self::Broken { .. } | Self::Crossed => vec![Verdict::interrupted()],
+            Self::CutHead { .. } | Self::Garbage { .. } => vec![Verdict::interrupted(), Verdict::malformed()],
             Self::Stall { .. } => Vec::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! Whether a gateway whose callers have left holds anything of theirs: calls, connections, files, memory.
+//! Checks that a gateway without callers holds nothing of earlier ones: calls, connections, files, memory.
 
 use std::{
     sync::atomic::Ordering,
@@ -12,7 +12,7 @@ use testkit::{
 
 use super::{gateway::Gateway, scene::Scene};
 
-/// What the memory may grow by between a quarter of the calls and all of them, in KiB: the allocator's pages, and no
+/// The growth of memory that is allowed between a quarter of the calls and all of them, in KiB: the allocator's pages, and no
 /// hundred bytes for each of many thousand calls.
 const GROWTH: u64 = 8 * 1024;
 

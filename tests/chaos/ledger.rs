@@ -1,4 +1,4 @@
-//! The gateway's audit log against what its callers were told and what came to the upstream.
+//! Reconciles the gateway's audit log with the ends of all calls and with the requests at the upstream.
 
 use std::collections::HashMap;
 
@@ -31,10 +31,10 @@ impl Ledger {
 
     /// Holds each call's lines against its end and its attempts.
     pub(crate) fn reconcile(&self, records: &[Record], scene: &Scene) -> Result<String, String> {
-        let text = std::fs::read_to_string(self.path()).map_err(|fault| fault.to_string())?;
+        let text = std::fs::read_to_string(self.path()).map_err(|error| error.to_string())?;
         let mut lines: HashMap<String, Vec<Value>> = HashMap::new();
         for line in text.lines() {
-            let line: Value = serde_json::from_str(line).map_err(|fault| format!("{fault}: {line}"))?;
+            let line: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
             lines.entry(line["request_id"].as_str().unwrap_or_default().to_owned()).or_default().push(line);
         }
         let (mut counted, mut unread) = (0, 0);
@@ -44,8 +44,8 @@ impl Ledger {
             let seen = scene.of(number).len() as u64;
             let sent: u64 = ours.iter().map(|line| line["attempts"].as_u64().unwrap_or_default()).sum();
             let complain =
-                |what: &str| Err(format!("call {number} {what}: {:?}, {seen} requests, {ours:?}", record.answer));
-            // What the gateway had no place for, or no time to read, it could not understand.
+                |fault: &str| Err(format!("call {number} {fault}: {:?}, {seen} requests, {ours:?}", record.end));
+            // A call that was rejected or not read in time names nothing to audit.
             if ours.is_empty() && seen > 0 {
                 return complain("made requests and left no line");
             }
@@ -54,7 +54,7 @@ impl Ledger {
                 return complain("has the wrong number of attempts");
             }
             unread += sent - seen;
-            if let (CallEnd::Told { verdict, .. }, Some(last)) = (&record.answer, ours.last()) {
+            if let (CallEnd::Responded { verdict, .. }, Some(last)) = (&record.end, ours.last()) {
                 let expected = match verdict {
                     Verdict { code: Code::Ok, .. } => "applied",
                     Verdict { outcome: Outcome::Unknown, .. } => "unknown",
@@ -62,7 +62,7 @@ impl Ledger {
                     Verdict { outcome: Outcome::Plain, .. } => "refused",
                 };
                 if last["outcome"] != expected {
-                    return complain("was classify something else");
+                    return complain("has another outcome");
                 }
             }
             counted += ours.len();

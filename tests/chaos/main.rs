@@ -1,5 +1,5 @@
-//! The gateway under everything that can go wrong at once: an upstream that breaks each answer in its own way, callers
-//! that leave, deadlines that pass. What each call may be told is known from its script beforehand.
+//! The gateway under everything that can go wrong at once: an upstream that breaks each response in its own way, callers
+//! that leave, deadlines that pass. The script of each call determines the ends that are allowed for it.
 //!
 //! `cargo test --test chaos -- --calls 200000 --seed 7`; `--only N` repeats one call of a seed, `--configuration NAME` runs
 //! one configuration alone.
@@ -36,7 +36,7 @@ use testkit::{report::Report, thread::runtime};
 
 use self::clock::Lag;
 
-/// What was asked for.
+/// The arguments.
 #[derive(Debug)]
 pub(crate) struct Arguments {
     pub(crate) calls: u64,

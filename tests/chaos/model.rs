@@ -1,4 +1,4 @@
-//! What the contract allows for one call, from its script, its deadline and the configuration; anything else is wrong.
+//! The model: the ends that the contract allows for one call, by its script, its deadline and the configuration.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::{
     scene::{Attempt, Scene},
 };
 
-/// What of the configuration bears on answers.
+/// The settings that bear on the end of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     /// The deadline of calls that bring none, and the most that one may bring.
@@ -19,11 +19,11 @@ pub(crate) struct Rules {
     /// Tries in all.
     pub(crate) attempts: usize,
     pub(crate) hazards: &'static [Hazard],
-    /// What is allowed on top of bounds on time.
+    /// The addition to bounds on time.
     pub(crate) allowance: Duration,
 }
 
-/// What makes more answers possible than a script alone.
+/// A condition that allows more ends than the script alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hazard {
     /// The upstream's listener closes now and then.
@@ -32,8 +32,8 @@ pub(crate) enum Hazard {
     Cuts,
     /// The circuit breaker may open.
     Breaker,
-    /// There are fewer places than callers.
-    FewPlaces,
+    /// There are fewer permits than callers.
+    FewPermits,
     /// Calls wait for one another, since they change the same certificates.
     Queues,
     /// The token is the gateway's own.
@@ -42,7 +42,7 @@ pub(crate) enum Hazard {
     TokenReplaced,
 }
 
-/// How late an answer may be by what the contract says, without the allowance.
+/// The delay that the contract allows after a deadline, without the allowance.
 const LATE: Duration = Duration::from_millis(50);
 
 /// A call with all that is known of it.
@@ -56,14 +56,14 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// What is wrong with it, if anything.
+    /// Finds the first deviation from the model.
     pub(crate) fn judge(&self) -> Result<(), String> {
         self.judge_repeats()?;
         self.judge_effects()?;
-        match &self.record.answer {
+        match &self.record.end {
             CallEnd::Left => self.judge_silence(),
             CallEnd::Broken(how) => Err(format!("the call had no answer: {how}")),
-            CallEnd::Told { verdict, pushback } => {
+            CallEnd::Responded { verdict, pushback } => {
                 let allowed = self.allowed();
                 if !allowed.contains(verdict) {
                     return Err(format!("told {verdict:?}, allowed are {allowed:?}"));
@@ -126,16 +126,16 @@ impl Case<'_> {
 
     fn judge_effects(&self) -> Result<(), String> {
         let effects = self.attempts.iter().filter(|attempt| attempt.fault.applies()).count();
-        let wrong = match &self.record.answer {
+        let wrong = match &self.record.end {
             _ if effects > 1 => true,
-            CallEnd::Told { verdict, .. } => match verdict.outcome {
+            CallEnd::Responded { verdict, .. } => match verdict.outcome {
                 Outcome::Plain if verdict.code == Code::Ok => effects != 1,
                 Outcome::Plain | Outcome::NotSent => effects != 0,
                 Outcome::Unknown => false,
             },
             CallEnd::Left | CallEnd::Broken(_) => false,
         };
-        if wrong { Err(format!("{effects} effects, and the answer was {:?}", self.record.answer)) } else { Ok(()) }
+        if wrong { Err(format!("{effects} effects, and the answer was {:?}", self.record.end)) } else { Ok(()) }
     }
 
     /// Nothing is done for a caller that has left.
@@ -155,7 +155,7 @@ impl Case<'_> {
             return Err(format!("answered after {elapsed:?}, the deadline was {deadline:?}"));
         }
         if *verdict == deadline_passed(verdict.outcome) {
-            // The gateway answers a little before the caller's own timer.
+            // The gateway responds a little before the caller's own timer.
             let margin = self.plan.deadline.map_or(Duration::ZERO, |asked| (asked / 20).min(Duration::from_millis(20)));
             if elapsed + Duration::from_millis(1) < deadline.saturating_sub(margin) {
                 return Err(format!("the deadline of {deadline:?} is said to have passed after {elapsed:?}"));
@@ -163,7 +163,7 @@ impl Case<'_> {
         } else if let Some(Attempt { answered: Some(answered), fault, .. }) = self.attempts.last()
             && fault.verdicts().contains(verdict)
         {
-            // Whatever is not repeated goes back at once; a repeat that could not be made comes after its pause.
+            // A failure without a repeat goes back at once; a repeat that could not be made comes after its backoff.
             let kept = self.record.ended.saturating_duration_since(*answered);
             // A body that stalls is waited for until shortly before the deadline.
             let may_wait = self.was_closed() || self.has(Hazard::Breaker) || fault.stalls();
@@ -187,7 +187,7 @@ impl Case<'_> {
         attempt.answered.is_some() && attempt.fault.is_settled()
     }
 
-    /// The answers that may come.
+    /// The ends that are allowed.
     pub(crate) fn allowed(&self) -> Vec<Verdict> {
         let mut allowed = Vec::new();
         let last = self.attempts.last();
@@ -218,23 +218,23 @@ impl Case<'_> {
         }
         if all_turned_away {
             allowed.push(deadline_passed(Outcome::NotSent));
-            // It hides no answer that came before.
+            // It hides no response that came before.
             if self.has(Hazard::Breaker) && self.attempts.is_empty() {
                 allowed.push(Verdict::new(Code::Unavailable, "CIRCUIT_OPEN", Outcome::NotSent));
             }
             if self.was_closed() {
                 allowed.push(Verdict::new(Code::Unavailable, "UPSTREAM_UNREACHABLE", Outcome::NotSent));
                 // The listener's last connections end with it, whether or not a request was on them.
-                allowed.push(Verdict::lost());
+                allowed.push(Verdict::interrupted());
             }
         }
-        if self.attempts.is_empty() && (self.has(Hazard::FewPlaces) || self.has(Hazard::Queues)) {
+        if self.attempts.is_empty() && (self.has(Hazard::FewPermits) || self.has(Hazard::Queues)) {
             allowed.push(Verdict::new(Code::Unavailable, "OVERLOADED", Outcome::NotSent));
         }
         allowed
     }
 
-    /// Whether an answer came so late that the gateway may not have seen it when the call ended.
+    /// Whether a response came so late that the gateway may not have seen it when the call ended.
     fn is_recent(&self, answered: Instant) -> bool {
         answered + Duration::from_millis(20) + self.rules.allowance > self.record.ended
     }

@@ -1,4 +1,4 @@
-//! One call, drawn from the seed and its number alone: its script, its deadline, what its caller does.
+//! One call, drawn from the seed and its number alone: its script, its deadline, and the patience of its caller.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ const MOST_ATTEMPTS: usize = 8;
 /// The project of all calls.
 pub(crate) const PROJECT: &str = "chaos-project";
 
-/// What kind of calls a configuration meets.
+/// The kind of calls in a configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mix {
     /// Everything that can go wrong.
     Everything,
-    /// Changes that are made, and whose answers do not arrive.
-    LostAnswers,
-    /// Slow and silent answers, for callers that leave.
+    /// Changes that are made, with responses that do not arrive.
+    LostResponses,
+    /// Slow and silent responses, for callers that leave.
     Cancels,
 }
 
 /// One call to be.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// What each attempt meets, in their order.
+    /// The faults of the attempts, in their order.
     pub(crate) script: Vec<Fault>,
     /// The caller's own deadline.
     pub(crate) deadline: Option<Duration>,
@@ -42,7 +42,7 @@ impl Plan {
         let certificate = format!("certificate-{}", certificates.map_or(number, |many| rng.below(many)));
         let mut draw = || match mix {
             Mix::Everything => Fault::draw(&mut rng),
-            Mix::LostAnswers => Fault::draw_lost_after_apply(&mut rng),
+            Mix::LostResponses => Fault::draw_lost_after_apply(&mut rng),
             Mix::Cancels => Fault::draw_slow(&mut rng),
         };
         let script: Vec<Fault> = (0..MOST_ATTEMPTS).map(|_| draw()).collect();
@@ -60,13 +60,13 @@ impl Plan {
                 };
                 plan.leaves = rng.percent(8).then(|| rng.millis(0, 60));
             }
-            Mix::LostAnswers => {}
+            Mix::LostResponses => {}
             Mix::Cancels => plan.leaves = Some(rng.millis(0, 80)),
         }
         plan
     }
 
-    /// What the attempt with this index meets.
+    /// The fault of the attempt with this index.
     pub(crate) fn fault(&self, attempt: usize) -> Fault {
         self.script[attempt.min(MOST_ATTEMPTS - 1)]
     }

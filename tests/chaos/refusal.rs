@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::fault::{Outcome, Verdict};
 
-/// Whether a refused request has been acted on, as the answer says.
+/// Whether a refused request has been acted on, as the response says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processed {
     No,
@@ -16,7 +16,7 @@ pub(crate) enum Processed {
     Unknown,
 }
 
-/// A documented answer that is not success.
+/// A documented response that is not success.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -24,7 +24,7 @@ pub(crate) struct Refusal {
     pub(crate) message: &'static str,
     /// Seconds.
     pub(crate) retry_after: Option<u64>,
-    /// Whether the upstream acted although it says this: only where the answer leaves it open, with or without its code.
+    /// Whether the upstream acted although it says this: only where the response leaves it open, with or without its code.
     pub(crate) applied: bool,
     code: Code,
     processed: Processed,
@@ -36,7 +36,7 @@ pub(crate) struct Refusal {
 pub(crate) enum Body {
     Whole,
     Chunked,
-    /// In chunks, each after a pause.
+    /// In chunks, each after a delay.
     Slow(Duration),
     None,
     Html,
@@ -56,7 +56,7 @@ pub(crate) enum Body {
     Stalled,
 }
 
-/// One way to take an answer.
+/// One reading of a response.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) verdict: Verdict,
@@ -133,7 +133,7 @@ impl Refusal {
         &REFUSALS[usize::try_from(rng.below(REFUSALS.len() as u64)).unwrap()]
     }
 
-    /// How the answer can be taken. More than one way where a body is both whole and cut.
+    /// The readings of the response: more than one where a body is both whole and cut.
     pub(crate) fn readings(&self, body: Body) -> Vec<Reading> {
         match body {
             Body::Whole | Body::Chunked | Body::Slow(_) => vec![self.by_code()],
@@ -157,7 +157,7 @@ impl Refusal {
         Self::reading(self.code, &reason, self.processed, self.processed == Processed::No && self.waiting_helps)
     }
 
-    /// How the answer is taken without its body.
+    /// The reading of the response without its body.
     pub(crate) fn by_status(&self) -> Reading {
         let (code, processed) = match self.status {
             400 => (Code::InvalidArgument, Processed::Yes),

@@ -1,4 +1,4 @@
-//! What happened at the upstream: each attempt of each call, what it met, and when.
+//! The record of the upstream: each attempt of each call with its fault and its times.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ pub(crate) struct Attempt {
     pub(crate) certificate: String,
     /// When it had been read whole.
     pub(crate) read: Instant,
-    /// When all of its answer had been written, or the connection ended in its place.
+    /// When all of its response had been written, or the connection ended in its place.
     pub(crate) answered: Option<Instant>,
     /// When the peer gave up waiting.
     pub(crate) released: Option<Instant>,
@@ -70,9 +70,9 @@ impl Scene {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Notes what no caller has asked for.
-    pub(crate) fn stray(&self, what: String) {
-        self.strays.lock().unwrap().push(what);
+    /// Notes a request that no caller has asked for.
+    pub(crate) fn stray(&self, request: String) {
+        self.strays.lock().unwrap().push(request);
     }
 
     pub(crate) fn strays(&self) -> Vec<String> {

@@ -25,10 +25,10 @@ use super::{
     upstream::Upstream,
 };
 
-/// Where the numbers of these calls begin, in [`NUMBERS`].
-const PLACE: u64 = 32;
+/// The block of the numbers of these calls, of [`NUMBERS`] each.
+const BLOCK: u64 = 32;
 
-/// A call comes so often, whatever becomes of those before: 500 a second, or as many as a debug build bears.
+/// The interval of calls, which does not depend on their ends: 500 a second, or as many as a debug build bears.
 const EVERY: Duration = Duration::from_millis(if cfg!(debug_assertions) { 8 } else { 2 });
 
 /// The time within which a healed upstream must be back in use.
@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
     let storms = [("storm, breaker off", off), ("storm, breaker on", default), ("storm, the probe hangs", hanging)];
     for (name, (storm, gateway)) in storms {
         report.check(&format!("{name}: repeats stay within their budget"), storm.budget());
-        report.check(&format!("{name}: callers are classify the truth"), storm.truth());
+        report.check(&format!("{name}: callers get the right status"), storm.truth());
         report.check(&format!("{name}: it heals"), storm.healed());
         report.check(&format!("{name}: nothing left behind"), storm.quiet);
         leak::ends_well(name, gateway, report).await;
@@ -80,14 +80,14 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
 enum Outage {
     BreakerOff,
     BreakerOn,
-    /// The first request that comes after a pause, the breaker's probe, is left without an answer.
+    /// The first request that comes after a pause, the breaker's probe, is left without a response.
     HangingProbe,
 }
 
-/// The breaker lets nothing through for about so long.
-const PAUSE: Duration = Duration::from_millis(800);
+/// The circuit is open for about this time.
+const OPEN_FOR: Duration = Duration::from_millis(800);
 
-/// What a storm left.
+/// The records of a storm.
 struct Storm {
     outage: Outage,
     lasted: Duration,
@@ -108,8 +108,8 @@ async fn storm(flags: &[(&str, &str)], outage: Outage, lasting: Duration, lag: &
         let hangs = AtomicBool::new(outage == Outage::HangingProbe);
         let before = Mutex::new(Instant::now());
         move |_, _| {
-            let pause = std::mem::replace(&mut *before.lock().unwrap(), Instant::now()).elapsed();
-            if pause > PAUSE && hangs.swap(false, Ordering::Relaxed) {
+            let delay = std::mem::replace(&mut *before.lock().unwrap(), Instant::now()).elapsed();
+            if delay > OPEN_FOR && hangs.swap(false, Ordering::Relaxed) {
                 Fault::Stall { applied: false }
             } else if fails.load(Ordering::Relaxed) {
                 Fault::Refused(&UNAVAILABLE, Body::Whole)
@@ -121,7 +121,7 @@ async fn storm(flags: &[(&str, &str)], outage: Outage, lasting: Duration, lag: &
     let upstream = Upstream::start(Arc::new(fault), None, lag);
     let gateway = Gateway::start(upstream.address, flags, lag).await;
     let callers = Callers::of(&gateway.address, 4);
-    let first = (PLACE + outage as u64) * NUMBERS;
+    let first = (BLOCK + outage as u64) * NUMBERS;
 
     let began = Instant::now();
     let during = steadily(&callers, first, lasting).await;
@@ -165,7 +165,7 @@ async fn finish(mut calls: JoinSet<Record>) -> Vec<Record> {
 }
 
 fn is_ok(record: &Record) -> bool {
-    matches!(&record.answer, CallEnd::Told { verdict, .. } if verdict.code == Code::Ok)
+    matches!(&record.end, CallEnd::Responded { verdict, .. } if verdict.code == Code::Ok)
 }
 
 impl Storm {
@@ -178,18 +178,14 @@ impl Storm {
     }
 
     fn truth(&self) -> Result<String, String> {
-        let classify = tally(&self.during);
+        let ends = tally(&self.during);
         let expected = |name: &str| match name {
             "Unavailable HTTP_503" => true,
             "Unavailable CIRCUIT_OPEN not sent" => self.outage != Outage::BreakerOff,
             "DeadlineExceeded DEADLINE_EXCEEDED unknown" => self.outage == Outage::HangingProbe,
             _ => false,
         };
-        if classify.iter().all(|(name, _)| expected(name)) {
-            Ok(format!("{classify:?}"))
-        } else {
-            Err(format!("{classify:?}"))
-        }
+        if ends.iter().all(|(name, _)| expected(name)) { Ok(format!("{ends:?}")) } else { Err(format!("{ends:?}")) }
     }
 
     fn healed(&self) -> Result<String, String> {

@@ -1,5 +1,5 @@
-//! Deadlines from a millisecond to seconds before an upstream that falls silent at each stage: the answer is there in
-//! time, says what is known, and the upstream's connection is let go.
+//! Deadlines from a millisecond to seconds before an upstream that falls silent at each stage: the response is there in
+//! time, its outcome is right, and the connection to the upstream is closed.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,13 +20,13 @@ use super::{
     upstream::Upstream,
 };
 
-/// Where the numbers of these calls begin, in [`NUMBERS`].
-const PLACE: u64 = 30;
+/// The block of the numbers of these calls, of [`NUMBERS`] each.
+const BLOCK: u64 = 30;
 
 /// Deadlines, in milliseconds; those above a second are for long runs.
 const DEADLINES: [u64; 16] = [1, 2, 3, 5, 8, 13, 25, 50, 100, 200, 400, 700, 1_000, 2_000, 3_500, 5_000];
 
-/// What the issue asks for.
+/// The bounds on the delay of a response after its deadline, and on the release of the connection to the upstream.
 const LATE: Duration = Duration::from_millis(50);
 const RELEASED: Duration = Duration::from_millis(100);
 
@@ -53,7 +53,7 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
         return;
     }
     let deadlines = if arguments.is_short() { DEADLINES.len() - 3 } else { DEADLINES.len() };
-    let first = PLACE * NUMBERS;
+    let first = BLOCK * NUMBERS;
     let numbers = first..first + EACH * deadlines as u64;
     let at_a_time = usize::try_from(numbers.end - numbers.start).unwrap();
     println!();
@@ -98,22 +98,22 @@ pub(crate) async fn run(arguments: &Arguments, lag: &Arc<Lag>, report: &Report) 
     }
 }
 
-/// Every call was told in time that its deadline passed, or the status of an answer with a body that stalls.
+/// Every call ended in time with `DEADLINE_EXCEEDED`, or with the status of a response with a body that stalls.
 fn met(records: &[Record], lag: &Lag, outcomes: &[Outcome]) -> Result<String, String> {
     let bound = LATE + lag.allowance();
     let mut late = Vec::new();
     for record in records {
         let deadline = plan(record.number).deadline.unwrap_or_default();
         let took = record.ended - record.began;
-        let classify = match &record.answer {
-            CallEnd::Told { verdict, .. } => {
+        let is_expected = match &record.end {
+            CallEnd::Responded { verdict, .. } => {
                 let status = plan(record.number).fault(0).verdicts();
                 outcomes.iter().any(|outcome| *verdict == deadline_passed(*outcome)) || status.contains(verdict)
             }
             CallEnd::Left | CallEnd::Broken(_) => false,
         };
-        if !classify || took > deadline + bound {
-            return Err(format!("deadline {deadline:?}: {:?} after {took:?}, at most {bound:?} late", record.answer));
+        if !is_expected || took > deadline + bound {
+            return Err(format!("deadline {deadline:?}: {:?} after {took:?}, at most {bound:?} late", record.end));
         }
         late.push(took.saturating_sub(deadline));
     }
@@ -125,7 +125,7 @@ fn met(records: &[Record], lag: &Lag, outcomes: &[Outcome]) -> Result<String, St
     ))
 }
 
-/// Every attempt that was with the upstream was given up when its caller had its answer.
+/// Every attempt at the upstream ended when its caller had its response.
 fn released(records: &[Record], upstream: &Upstream, lag: &Lag) -> Result<String, String> {
     let bound = RELEASED + lag.allowance();
     let mut after = Vec::new();
@@ -148,7 +148,7 @@ fn released(records: &[Record], upstream: &Upstream, lag: &Lag) -> Result<String
     ))
 }
 
-/// A listener whose backlog is full: whoever connects waits.
+/// A listener with a full backlog, on which new connections wait.
 struct Clog {
     address: SocketAddr,
     _listener: TcpListener,

@@ -10,7 +10,7 @@ use super::request::TOKEN;
 /// How long a token is the newest.
 const EVERY: Duration = Duration::from_millis(40);
 
-/// The file, and whoever replaces it.
+/// The file, and the task that replaces it.
 #[derive(Debug)]
 pub(crate) struct TokenFile {
     path: String,
@@ -27,7 +27,7 @@ impl TokenFile {
         let replacing = tokio::spawn(async move {
             for number in 1u64.. {
                 tokio::time::sleep(EVERY).await;
-                // A slow disk must not hold up the callers, who are on this thread too.
+                // A slow disk must not delay the callers on the same thread.
                 let path = replaced.clone();
                 let _ = tokio::task::spawn_blocking(move || put(&path, number)).await;
             }

@@ -1,5 +1,4 @@
-//! The upstream: a listener of its own thread that does to each request what its call's script says, and keeps what it
-//! did.
+//! The upstream: a listener on a thread of its own that plays the script of each call, and records it.
 
 use std::{
     net::SocketAddr,
@@ -28,10 +27,10 @@ use super::{
     wire::{After, Script},
 };
 
-/// How long a closed connection is looked at for what crossed the closing on the wire.
+/// The time for which a closed connection is read for requests that crossed its end on the wire.
 const CROSSING: Duration = Duration::from_secs(5);
 
-/// What an attempt meets, by its call's number and its index.
+/// The fault of an attempt, by the number of its call and its index.
 pub(crate) type Faults = Arc<dyn Fn(u64, usize) -> Fault + Send + Sync>;
 
 /// The running upstream.
@@ -101,8 +100,8 @@ async fn serve(mut listener: TcpListener, mut closures: Option<Rng>, shared: Arc
         let address = listener.local_addr().unwrap();
         shared.scene.closes();
         drop(listener);
-        let pause = closures.as_mut().map_or(Duration::ZERO, |rng| rng.millis(20, 150));
-        tokio::time::sleep(pause).await;
+        let delay = closures.as_mut().map_or(Duration::ZERO, |rng| rng.millis(20, 150));
+        tokio::time::sleep(delay).await;
         listener = loop {
             let socket = TcpSocket::new_v4().unwrap();
             socket.set_reuseaddr(true).unwrap();
@@ -121,15 +120,15 @@ async fn converse(mut stream: TcpStream, shared: &Shared) {
     let mut poisoned = false;
     while let Some(request) = next(&mut stream, &mut bytes, shared).await {
         if poisoned {
-            shared.scene.stray(format!("{request:?} came on a connection on which bytes of no answer had been sent"));
+            shared.scene.stray(format!("{request:?} came on a connection on which bytes of no response had been sent"));
         }
         let Some((number, index)) = begin(&request, shared) else { return };
-        match answer(&mut stream, number, index, shared).await {
+        match respond(&mut stream, number, index, shared).await {
             After::Keep => {}
             After::Poisoned => poisoned = true,
             After::Close => return close(stream, bytes, shared).await,
-            After::CloseWhenIdle(pause) => {
-                if bytes.is_empty() && tokio::time::timeout(pause, stream.readable()).await.is_err() {
+            After::CloseWhenIdle(delay) => {
+                if bytes.is_empty() && tokio::time::timeout(delay, stream.readable()).await.is_err() {
                     return close(stream, bytes, shared).await;
                 }
             }
@@ -160,7 +159,7 @@ async fn next(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared) -> O
     read_request(stream, bytes).await
 }
 
-/// Notes a request and what it meets; `None` when it is nobody's.
+/// Notes a request and its fault; `None` when it is no request of a call.
 fn begin(request: &Request, shared: &Shared) -> Option<(u64, usize)> {
     let number = match number(request) {
         Ok(number) => number,
@@ -173,8 +172,8 @@ fn begin(request: &Request, shared: &Shared) -> Option<(u64, usize)> {
     Some((number, shared.scene.attempt(number, certificate, |index| (shared.faults)(number, index))))
 }
 
-/// Does what the script says.
-async fn answer(stream: &mut TcpStream, number: u64, index: usize, shared: &Shared) -> After {
+/// Plays the script.
+async fn respond(stream: &mut TcpStream, number: u64, index: usize, shared: &Shared) -> After {
     let fault = shared.scene.fault(number, index);
     let Script { pieces, after } = Script::of(&fault);
     // Before the last piece, since the peer may be quicker to read it than we are to look at the clock.
@@ -183,12 +182,12 @@ async fn answer(stream: &mut TcpStream, number: u64, index: usize, shared: &Shar
     if pieces.is_empty() && after != After::Hold {
         note();
     }
-    for (place, (pause, piece)) in pieces.into_iter().enumerate() {
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+    for (number, (delay, piece)) in pieces.into_iter().enumerate() {
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
-        // Also before a body that stalls: its head is an answer.
-        if place == last {
+        // Also before a body that stalls: its head is a response.
+        if number == last {
             note();
         }
         if stream.write_all(&piece).await.is_err() {

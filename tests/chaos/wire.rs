@@ -1,4 +1,4 @@
-//! Answers as bytes, HTTP/1.1 by hand: what is sent, piece by piece, and how the connection goes on.
+//! Responses as bytes of HTTP/1.1, in pieces, and the state of the connection after them.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use super::{
     refusal::{Body, Refusal},
 };
 
-/// What becomes of the connection after the last piece.
+/// The state of the connection after the last piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     /// It waits for the next request.
     Keep,
-    /// It is closed, and what still comes is looked at.
+    /// It is closed, and requests that still arrive are noted.
     Close,
     /// It is closed if no request comes for so long.
     CloseWhenIdle(Duration),
     Reset,
     /// Nothing more comes, and it stays until the peer ends it.
     Hold,
-    /// Bytes that belong to no answer have been sent: a peer that sends another request takes them for its answer.
+    /// Bytes that belong to no response have been sent: a peer that sends another request takes them for its response.
     Poisoned,
 }
 
-/// An answer: pieces, each after a pause, and then what becomes of the connection.
+/// A response: pieces, each after a delay, and the state of the connection after them.
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) pieces: Vec<(Duration, Vec<u8>)>,
@@ -83,7 +83,7 @@ fn attached(form: Success) -> Script {
     let plain = || head(204, "");
     match form {
         Success::Prompt => Script::at_once(plain(), After::Keep),
-        Success::Late(pause) => Script { pieces: vec![(pause, plain().into())], after: After::Keep },
+        Success::Late(delay) => Script { pieces: vec![(delay, plain().into())], after: After::Keep },
         Success::AfterInterim => {
             let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
             Script::at_once(interim.to_owned() + &plain(), After::Keep)
@@ -91,14 +91,14 @@ fn attached(form: Success) -> Script {
         Success::Old => Script::at_once("HTTP/1.0 204 No Content\r\n\r\n", After::Close),
         Success::Closing => Script::at_once(head(204, "Connection: close\r\n"), After::Close),
         Success::ThenClosed => Script::at_once(plain(), After::Close),
-        Success::ThenClosedIdle(pause) => Script::at_once(plain(), After::CloseWhenIdle(pause)),
+        Success::ThenClosedIdle(delay) => Script::at_once(plain(), After::CloseWhenIdle(delay)),
         Success::WithLength => Script::at_once(head(204, "Content-Length: 50\r\n"), After::Keep),
         Success::WithBody => {
             Script::at_once(head(204, "Content-Length: 24\r\n") + "HTTP/1.1 200 Not yours\r\n", After::Poisoned)
         }
-        Success::InPieces(pause) => {
+        Success::InPieces(delay) => {
             let (first, second) = ("HTTP/1.1 204 No Con", "tent\r\nX-Request-Id: cloud-1\r\n\r\n");
-            Script { pieces: vec![(Duration::ZERO, first.into()), (pause, second.into())], after: After::Keep }
+            Script { pieces: vec![(Duration::ZERO, first.into()), (delay, second.into())], after: After::Keep }
         }
     }
 }
@@ -118,9 +118,9 @@ fn refused(refusal: &Refusal, body: Body) -> Script {
     match body {
         Body::Whole => Script::at_once(sized(text.len()) + &text, After::Keep),
         Body::Chunked => Script::at_once(chunked() + &chunk(first) + &chunk(second) + "0\r\n\r\n", After::Keep),
-        Body::Slow(pause) => {
+        Body::Slow(delay) => {
             let parts = [chunked(), chunk(first), chunk(second), "0\r\n\r\n".to_owned()];
-            Script { pieces: parts.into_iter().map(|part| (pause, part.into_bytes())).collect(), after: After::Keep }
+            Script { pieces: parts.into_iter().map(|part| (delay, part.into_bytes())).collect(), after: After::Keep }
         }
         Body::None => Script::at_once(sized(0), After::Keep),
         Body::Html => {

@@ -22,7 +22,7 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     let tally = load.end();
     check.none("calls failed", &tally.failed);
     check.require(tally.connections > CALLERS * 2, || "connections do not change".into());
-    check.figure(format!("{}, {}", tally.figure(), spread(&tally.done)));
+    check.figure(format!("{}, {}", tally.figure(), spread(&tally.times)));
     let left = gateway.settles("apig_gateway_connections", 0, Duration::from_secs(2)).await;
     check.require(left == Some(0), || format!("{left:?} connections left after all have gone"));
     check.none("panics", &gateway.panics());

@@ -33,10 +33,10 @@ const IDLE_WITHIN: Duration = Duration::from_secs(2 * LENIENCE as u64);
 /// The most connections that the admin port may keep for a crowd.
 const ADMIN_CONNECTIONS: usize = 100;
 
-/// What attackers may have a gateway write in a second, besides a line for each call: one for each connection, or so.
+/// The lines in a second that attackers may cause besides those of calls: about one for each connection.
 const LINES_A_SECOND: u64 = 1_000;
 
-/// What attackers are to do, and until when.
+/// The address under attack, and the end of the attack.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
@@ -54,13 +54,13 @@ pub(crate) struct Ground {
     pub(crate) admin: Dialer,
 }
 
-/// What attackers have done.
+/// The results of attackers.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) figures: Vec<String>,
     pub(crate) faults: Vec<String>,
-    /// Connections, still open: they end only after the gateway has been looked at.
-    pub(crate) held: Vec<Box<dyn Any + Send>>,
+    /// Connections that stay open until the gateway has been checked.
+    pub(crate) open: Vec<Box<dyn Any + Send>>,
 }
 
 pub(crate) type Attackers = Pin<Box<dyn Future<Output = Findings> + Send>>;
@@ -131,14 +131,14 @@ pub(crate) async fn check(
         stranger: certificates.stranger(attack.transport, gateway.address),
         admin: Dialer::plain(gateway.admin).from(ATTACKER_ADDRESS),
     };
-    let (done, attackers) = oneshot::channel();
+    let (finish, attackers) = oneshot::channel();
     let (release, released) = oneshot::channel::<()>();
     let attacking = (attack.run)(ground);
     let thread = on_a_thread("attackers", async move {
-        let Findings { figures, faults, held } = attacking.await;
-        let _ = done.send((figures, faults));
+        let Findings { figures, faults, open } = attacking.await;
+        let _ = finish.send((figures, faults));
         let _ = released.await;
-        drop(held);
+        drop(open);
     });
     let Ok((figures, faults)) = attackers.await else {
         check.require(false, || "the attackers broke down".into());
@@ -180,7 +180,7 @@ pub(crate) async fn check(
     check.require(calls == Some(0), || format!("{calls:?} calls in progress after all have gone"));
     let lines = gateway.lines();
     check.require(lines < LINES_A_SECOND * time.as_secs().max(1), || {
-        format!("{lines} lines in the log that tell of no call")
+        format!("{lines} lines in the log that are not of calls")
     });
     check.none("panics", &gateway.panics());
     check

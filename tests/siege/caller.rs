@@ -1,5 +1,5 @@
-//! A caller that knows what GOAWAY promises: a call that the gateway has not taken is not a failed call. It counts what
-//! happened to each call and repeats nothing by itself.
+//! A caller by the rules of GOAWAY: an unprocessed call is not a failed one. It returns the end of each call and repeats
+//! nothing by itself.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -19,25 +19,25 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-/// What became of a call.
+/// The end of a call.
 #[derive(Debug)]
 pub(crate) enum Fate {
     Succeeded,
-    /// The gateway's answer, which is no success.
+    /// A status other than OK.
     Refused(Status),
-    /// The gateway has said that it did not take it, or it was never sent: any client may repeat it.
-    NotTaken(String),
-    /// Sent, and nobody can know more.
+    /// The gateway has said that it did not process it, or it was never sent: any client may repeat it.
+    Unprocessed(String),
+    /// Sent, without a status.
     Failed(String),
 }
 
 impl std::fmt::Display for Fate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Succeeded => f.write_str("done"),
+            Self::Succeeded => f.write_str("succeeded"),
             Self::Refused(status) => write!(f, "{:?}: {}", status.code(), status.message()),
-            Self::NotTaken(fault) => write!(f, "not taken: {fault}"),
-            Self::Failed(fault) => write!(f, "lost: {fault}"),
+            Self::Unprocessed(fault) => write!(f, "unprocessed: {fault}"),
+            Self::Failed(fault) => write!(f, "failed: {fault}"),
         }
     }
 }
@@ -51,7 +51,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Connects, and waits until the gateway answers.
+    /// Connects, and waits until the gateway responds.
     pub(crate) async fn to(address: SocketAddr) -> Result<Self, String> {
         Self::over(&Dialer::plain(address)).await
     }
@@ -85,38 +85,38 @@ impl Line {
     pub(crate) async fn attach_almost(&self, length: usize) -> Result<impl Send + use<>, h2::Error> {
         let request = head(ATTACH, "siege-almost");
         let mut send = self.send.clone().ready().await?;
-        let (answer, mut body) = send.send_request(request, false)?;
+        let (response, mut body) = send.send_request(request, false)?;
         let mut message = frame(0, &vec![0; length]);
         message.pop();
         body.send_data(Bytes::from(message), false)?;
-        Ok((answer, body))
+        Ok((response, body))
     }
 
-    /// What health says of a service: 1 is serving, 2 is not.
+    /// The health of a service: 1 is serving, 2 is not.
     pub(crate) async fn health(&self, service: &str) -> Result<u8, Fate> {
         // `string service = 1`
         let mut message = vec![10, u8::try_from(service.len()).expect("a short name")];
         message.extend_from_slice(service.as_bytes());
-        let answer = self.call(HEALTH, &message, "siege-health").await?;
+        let response = self.call(HEALTH, &message, "siege-health").await?;
         // A frame's five bytes, then `ServingStatus status = 1`.
-        Ok(answer.get(6).copied().unwrap_or_default())
+        Ok(response.get(6).copied().unwrap_or_default())
     }
 
     async fn call(&self, path: &str, message: &[u8], id: &str) -> Result<Vec<u8>, Fate> {
         match tokio::time::timeout(PATIENCE, self.exchange(path, message, id)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Fate::Failed(format!("no answer in {PATIENCE:?}"))),
+            Ok(response) => response,
+            Err(_) => Err(Fate::Failed(format!("no response in {PATIENCE:?}"))),
         }
     }
 
     async fn exchange(&self, path: &str, message: &[u8], id: &str) -> Result<Vec<u8>, Fate> {
         let request = head(path, id);
-        let unsent = |fault: h2::Error| Fate::NotTaken(fault.to_string());
+        let unsent = |fault: h2::Error| Fate::Unprocessed(fault.to_string());
         let mut send = self.send.clone().ready().await.map_err(unsent)?;
-        let (answer, mut body) = send.send_request(request, false).map_err(unsent)?;
-        // What is wrong with it, the answer tells better.
+        let (response, mut body) = send.send_request(request, false).map_err(unsent)?;
+        // The response has the better error.
         let _ = body.send_data(Bytes::from(frame(0, message)), true);
-        let (head, mut body) = answer.await.map_err(|fault| fate(&fault))?.into_parts();
+        let (head, mut body) = response.await.map_err(|fault| fate(&fault))?.into_parts();
         refusal(&head.headers)?;
         let mut bytes = Vec::new();
         while let Some(data) = body.data().await {
@@ -151,7 +151,7 @@ fn refusal(headers: &HeaderMap) -> Result<(), Fate> {
 }
 
 fn fate(fault: &h2::Error) -> Fate {
-    if is_unprocessed(fault) { Fate::NotTaken(fault.to_string()) } else { Fate::Failed(fault.to_string()) }
+    if is_unprocessed(fault) { Fate::Unprocessed(fault.to_string()) } else { Fate::Failed(fault.to_string()) }
 }
 
 /// The message of a call, valid in every part.

@@ -1,4 +1,4 @@
-//! SIGTERM under load: every call that the gateway took ends well, and no peer holds the end up.
+//! SIGTERM under load: every call that the gateway has accepted ends well, and no peer delays the end.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +18,10 @@ use crate::{
 
 const CALLERS: usize = 32;
 
-/// The longest answer of the cloud.
+/// The longest response of the cloud.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// What a drain may take beyond the longest call.
+/// The time that a drain may take beyond the longest call.
 const SLACK: Duration = Duration::from_secs(2);
 
 const DELAY: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     AtOnce,
     /// New connections are served a while longer.
     Delayed,
-    /// Peers whose calls never get a message, which only `drain-timeout` can end.
+    /// Peers with calls that never get a message, which only `drain-timeout` can end.
     Unsent,
 }
 
@@ -70,7 +70,7 @@ impl Kind {
 pub(crate) async fn check(kind: Kind, upstream: &Upstream, rounds: u32) -> Check {
     let mut check = Check::of(kind.name());
     upstream.takes(20, u64::try_from(LONGEST.as_millis()).expect("a short time"));
-    let (mut calls, mut not_taken) = (0, 0);
+    let (mut calls, mut unprocessed) = (0, 0);
     let mut newcomers = 0;
     let mut ends = Vec::new();
     let rounds = if kind == Kind::Unsent { rounds.div_ceil(2) } else { rounds };
@@ -82,31 +82,31 @@ pub(crate) async fn check(kind: Kind, upstream: &Upstream, rounds: u32) -> Check
         load.calls(CALLERS * 4).await;
 
         gateway.terminate().await;
-        let told = Instant::now();
+        let terminated = Instant::now();
         if kind == Kind::Delayed {
             sleep(DELAY / 5).await;
             let faults = newcomer(&gateway).await;
-            // On a machine too busy to ask in time, the answers prove nothing.
-            if told.elapsed() < DELAY {
+            // On a machine too busy to ask in time, the responses prove nothing.
+            if terminated.elapsed() < DELAY {
                 newcomers += 1;
                 check.none("faults during the delay", &faults);
             }
         }
-        let left = kind.limit().saturating_sub(told.elapsed());
+        let left = kind.limit().saturating_sub(terminated.elapsed());
         match gateway.ended(left).await {
-            Some((0, _)) => ends.push(told.elapsed()),
+            Some((0, _)) => ends.push(terminated.elapsed()),
             Some((code, _)) => check.require(false, || format!("exit code {code}")),
             None => check.require(false, || format!("still there after {:?}", kind.limit())),
         }
-        let Tally { done, not_taken: moved, repeated, failed, .. } = load.end();
+        let Tally { times, unprocessed: moved, repeated, failed, .. } = load.end();
         check.none("calls failed", &failed);
         check.require(repeated == 0, || format!("{repeated} calls answered UNAVAILABLE"));
         check.none("panics", &gateway.panics());
-        calls += done.len();
-        not_taken += moved;
+        calls += times.len();
+        unprocessed += moved;
         drop(peers);
     }
-    check.figure(format!("{rounds} rounds, {calls} calls ended well, {not_taken} not taken"));
+    check.figure(format!("{rounds} rounds, {calls} calls ended well, {unprocessed} unprocessed"));
     check.figure(format!("exit {}", spread(&ends)));
     if kind == Kind::Delayed {
         check.figure(format!("{newcomers} newcomers served during the delay"));
@@ -114,7 +114,7 @@ pub(crate) async fn check(kind: Kind, upstream: &Upstream, rounds: u32) -> Check
     check
 }
 
-/// Somebody who comes during the delay is served, though readiness is gone; says what is wrong otherwise.
+/// Checks that a new caller during the delay is served, though readiness is gone; returns the faults.
 async fn newcomer(gateway: &Gateway) -> Vec<String> {
     let line = match Line::to(gateway.address).await {
         Ok(line) => line,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// From the end of one call to the next.
-const PAUSE: Duration = Duration::from_millis(2);
+const DELAY: Duration = Duration::from_millis(2);
 
 /// Health's word for a service that takes calls.
 const SERVING: u8 = 1;
@@ -104,11 +104,11 @@ async fn call(habits: Habits, phase: watch::Receiver<Phase>, count: watch::Sende
             }
             Err(fault) => {
                 ledger.faults.push(fault);
-                tokio::time::sleep(PAUSE * 10).await;
+                tokio::time::sleep(DELAY * 10).await;
             }
         }
         count.send_replace(number + 1);
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(DELAY).await;
     }
     ledger
 }

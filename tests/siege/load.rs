@@ -1,5 +1,5 @@
-//! Callers that call without a break on one gateway or on several in turn, and do what any gRPC client does: a call that
-//! was not taken goes elsewhere, and `UNAVAILABLE` is repeated as the gateway asks.
+//! Callers that call without a break on one gateway or on several in turn, with the retries of any gRPC client: an
+//! unprocessed call goes elsewhere, and `UNAVAILABLE` is repeated as the gateway asks.
 
 use std::{
     collections::HashMap,
@@ -21,16 +21,16 @@ use crate::{
 /// gRPC's own bound on tries (gRFC A6).
 const TRIES: u32 = 5;
 
-/// How long a caller looks for somebody who answers.
+/// The time for which a caller looks for a gateway that responds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What happened to all calls.
+/// The ends of all calls.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// The times of calls that ended well.
-    pub(crate) done: Vec<Duration>,
-    /// Calls that were repeated because nobody had taken them.
-    pub(crate) not_taken: usize,
+    pub(crate) times: Vec<Duration>,
+    /// Calls that were repeated because no gateway had processed them.
+    pub(crate) unprocessed: usize,
     /// Calls that were repeated because the gateway answered that they can be.
     pub(crate) repeated: usize,
     pub(crate) connections: usize,
@@ -39,16 +39,16 @@ pub(crate) struct Tally {
 
 impl Tally {
     fn add(&mut self, other: Self) {
-        self.done.extend(other.done);
-        self.not_taken += other.not_taken;
+        self.times.extend(other.times);
+        self.unprocessed += other.unprocessed;
         self.repeated += other.repeated;
         self.connections += other.connections;
         self.failed.extend(other.failed);
     }
 
     pub(crate) fn figure(&self) -> String {
-        let Self { done, not_taken, repeated, connections, .. } = self;
-        format!("{} calls on {connections} connections, {not_taken} not taken, {repeated} repeated", done.len())
+        let Self { times, unprocessed, repeated, connections, .. } = self;
+        format!("{} calls on {connections} connections, {unprocessed} unprocessed, {repeated} repeated", times.len())
     }
 }
 
@@ -73,7 +73,7 @@ impl Load {
                 stopped: stopped.clone(),
                 count: count.clone(),
                 lines: HashMap::new(),
-                turn: number,
+                next: number,
                 tally: Tally::default(),
             })
             .collect();
@@ -109,7 +109,7 @@ struct Worker {
     stopped: watch::Receiver<bool>,
     count: watch::Sender<usize>,
     lines: HashMap<SocketAddr, Line>,
-    turn: usize,
+    next: usize,
     tally: Tally,
 }
 
@@ -142,29 +142,29 @@ impl Worker {
             let reached = self.upstream.saw(&id);
             match fate {
                 Fate::Succeeded => {
-                    self.tally.done.push(started.elapsed());
+                    self.tally.times.push(started.elapsed());
                     self.count.send_modify(|calls| *calls += 1);
                     return;
                 }
-                Fate::NotTaken(fault) => {
-                    self.tally.not_taken += 1;
+                Fate::Unprocessed(fault) => {
+                    self.tally.unprocessed += 1;
                     if reached {
-                        self.tally.failed.push(format!("said to be not taken, but sent to the cloud: {fault}"));
+                        self.tally.failed.push(format!("said to be unprocessed, but sent to the cloud: {fault}"));
                     }
                     self.lines.remove(&gateway);
                 }
                 Fate::Refused(status) => {
                     tries += 1;
-                    let Some(pause) = pause(&status).filter(|_| tries < TRIES) else {
+                    let Some(backoff) = backoff(&status).filter(|_| tries < TRIES) else {
                         let (code, text) = (status.code(), status.message());
                         return self.tally.failed.push(format!("{code:?} (sent to the cloud: {reached}): {text}"));
                     };
                     self.tally.repeated += 1;
-                    sleep(pause).await;
+                    sleep(backoff).await;
                 }
                 Fate::Failed(fault) => {
                     self.lines.remove(&gateway);
-                    return self.tally.failed.push(format!("lost (sent to the cloud: {reached}): {fault}"));
+                    return self.tally.failed.push(format!("failed (sent to the cloud: {reached}): {fault}"));
                 }
             }
         }
@@ -174,8 +174,8 @@ impl Worker {
     async fn next(&mut self) -> Option<SocketAddr> {
         let gateways = self.gateways.borrow().clone();
         for _ in 0..gateways.len() {
-            self.turn += 1;
-            let gateway = gateways[self.turn % gateways.len()];
+            self.next += 1;
+            let gateway = gateways[self.next % gateways.len()];
             if self.lines.get(&gateway).is_some_and(|line| !line.is_over()) {
                 return Some(gateway);
             }
@@ -189,14 +189,14 @@ impl Worker {
     }
 }
 
-/// How long to wait before a call is repeated; `None` when it must not be.
-fn pause(status: &Status) -> Option<Duration> {
-    const BACK_OFF: Duration = Duration::from_millis(50);
+/// The delay before a repeat; `None` when the call must not be repeated.
+fn backoff(status: &Status) -> Option<Duration> {
+    const BACKOFF: Duration = Duration::from_millis(50);
     if status.code() != Code::Unavailable {
         return None;
     }
     match status.metadata().get("grpc-retry-pushback-ms") {
-        None => Some(BACK_OFF),
+        None => Some(BACKOFF),
         // -1, or anything else that is no number: don't.
         Some(pushback) => pushback.to_str().ok()?.parse().ok().map(Duration::from_millis),
     }

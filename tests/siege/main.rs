@@ -80,7 +80,7 @@ impl Plan {
                     plan.calls =
                         calls.filter(|calls| (1..=10_000_000).contains(calls)).ok_or("--calls takes a number")?;
                 }
-                // What cargo and its kin say to every test program.
+                // Arguments that cargo and its kin pass to every test program.
                 "--list" | "--ignored" => return Ok(None),
                 "--test-threads" | "--format" | "--color" | "--skip" => drop(arguments.next()),
                 flag if flag.starts_with('-') => {}

@@ -1,5 +1,5 @@
-//! Ten times as many callers as there are places: those who find none learn it at once and when to come again, and those
-//! who find one are served as ever.
+//! Ten times as many callers as permits: calls without a permit are rejected at once with a delay to retry after, and
+//! admitted ones take as long as ever.
 
 use std::{
     io::Error,
@@ -23,21 +23,21 @@ use crate::{
     caller::{Fate, Line, attach_message},
     gateway::Gateway,
     upstream::Upstream,
-    wire::{Answers, DATA, Frames},
+    wire::{DATA, Frames, Received},
 };
 
-pub(crate) const NAME: &str = "overload: ten callers for each place";
+pub(crate) const NAME: &str = "overload: ten callers for each permit";
 pub(crate) const LATE: &str = "overload: messages that come long after their heads";
 
 pub(crate) const TRAILERS: &str = "overload: calls that end with trailers";
 
-const PLACES: usize = 16;
-const CALLERS: usize = PLACES * 10;
+const PERMITS: usize = 16;
+const CALLERS: usize = PERMITS * 10;
 
-/// How much longer than in quiet times an admitted call may take; twice is what we hope for.
+/// The factor by which an admitted call may take longer than in quiet times; the aim is two.
 const AT_MOST: u32 = 4;
 
-/// What callers have seen.
+/// The ends of calls.
 #[derive(Debug, Default)]
 struct Seen {
     admitted: Vec<Duration>,
@@ -48,8 +48,8 @@ struct Seen {
 pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     let mut check = Check::of(NAME);
     upstream.takes(20, 20);
-    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PLACES.to_string()]).await;
-    let quiet = callers(gateway.address, PLACES / 2, time / 2).await;
+    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PERMITS.to_string()]).await;
+    let quiet = callers(gateway.address, PERMITS / 2, time / 2).await;
     let sent = upstream.requests();
     let (stop, stopped) = watch::channel(false);
     let probes = on_a_thread("probes", probe(gateway.address, stopped));
@@ -64,10 +64,10 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check.figure(format!("{} admitted, {}", busy.admitted.len(), spread(&busy.admitted)));
     check.figure(format!("quiet {}", spread(&quiet.admitted)));
     check.figure(format!("{} shed, {}", busy.shed.len(), spread(&busy.shed)));
-    check.require(busy.shed.len() > CALLERS / 2, || "hardly anybody was turned away".into());
+    check.require(busy.shed.len() > CALLERS / 2, || "hardly any call was rejected".into());
     check.require(sent == busy.admitted.len() as u64, || format!("{sent} requests reached the cloud"));
     let median = percentile(&busy.shed, 0.5);
-    // Machines are noisy: 5 ms is the aim, and sooner than an answer the least.
+    // Machines are noisy: 5 ms is the aim, and sooner than a response the least.
     check.require(median < percentile(&busy.admitted, 0.5), || format!("shed after {} ms", millis(median)));
     let (before, now) = (percentile(&quiet.admitted, 0.99), percentile(&busy.admitted, 0.99));
     check.require(now < before * AT_MOST * LENIENCE, || format!("admitted p99 {} ms", millis(now)));
@@ -82,12 +82,12 @@ pub(crate) async fn check(upstream: &Upstream, time: Duration) -> Check {
     check
 }
 
-/// More calls than there are places, whose messages come long after their heads: those that are turned away cost a peer
-/// nothing, least of all the connection with the calls that were admitted.
+/// More calls than permits, with messages that come long after their heads: rejected calls cost a peer nothing, least of all
+/// the connection with the admitted ones.
 pub(crate) async fn check_late(upstream: &Upstream) -> Check {
     let mut check = Check::of(LATE);
     upstream.takes(20, 20);
-    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PLACES.to_string()]).await;
+    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PERMITS.to_string()]).await;
     match late(gateway.address).await {
         Ok(calls) => check.figure(format!("{calls} calls on one connection")),
         Err(fault) => check.require(false, || fault.to_string()),
@@ -96,12 +96,12 @@ pub(crate) async fn check_late(upstream: &Upstream) -> Check {
     check
 }
 
-/// Calls that end with trailers in place of a last frame take a place like all others.
+/// Calls that end with trailers in place of a last frame need a permit like all others.
 pub(crate) async fn check_trailers(upstream: &Upstream) -> Check {
     const CALLS: u32 = 200;
     let mut check = Check::of(TRAILERS);
     upstream.takes(20, 20);
-    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PLACES.to_string()]).await;
+    let gateway = Gateway::start(upstream.address, &["--max-concurrency", &PERMITS.to_string()]).await;
     let _ = upstream.peak();
     let calls = async {
         let mut stream = TcpStream::connect(gateway.address).await?;
@@ -110,14 +110,14 @@ pub(crate) async fn check_trailers(upstream: &Upstream) -> Check {
             frames.head(call * 2 + 1, &[]).add(DATA, 0, call * 2 + 1, &message).trailers(call * 2 + 1)
         };
         stream.write_all(&(0..CALLS).fold(Frames::greeting(&[]), call).0).await?;
-        Answers::default().wait_for_ends(&mut stream, CALLS as usize).await
+        Received::default().wait_for_ends(&mut stream, CALLS as usize).await
     };
     if let Err(fault) = soon("calls are not answered", calls).await {
         check.require(false, || fault.to_string());
     }
     let peak = upstream.peak();
     check.figure(format!("{CALLS} calls, {peak} at once at the cloud"));
-    check.require((1..=PLACES as u64).contains(&peak), || format!("{peak} calls at once at the cloud"));
+    check.require((1..=PERMITS as u64).contains(&peak), || format!("{peak} calls at once at the cloud"));
     check.none("panics", &gateway.panics());
     check
 }
@@ -128,7 +128,7 @@ async fn late(gateway: SocketAddr) -> Result<u32, Error> {
     const ROUNDS: u32 = 5;
     let mut stream = TcpStream::connect(gateway).await?;
     stream.write_all(&Frames::greeting(&[]).0).await?;
-    let mut seen = Answers::default();
+    let mut seen = Received::default();
     for round in 0..ROUNDS {
         let ids = (round * CALLS..(round + 1) * CALLS).map(|call| call * 2 + 1);
         let heads = ids.clone().fold(Frames::default(), |frames, id| frames.head(id, &[]));
@@ -183,7 +183,7 @@ async fn call(line: Arc<Line>, number: usize, end: Instant) -> Seen {
         let started = Instant::now();
         match line.attach(&certificate, "siege-overload").await {
             Fate::Succeeded => seen.admitted.push(started.elapsed()),
-            Fate::Refused(status) => match wait_told(&status) {
+            Fate::Refused(status) => match retry_delay(&status) {
                 Some(wait) => {
                     seen.shed.push(started.elapsed());
                     // Up to twice as long, or all would come again at the same moment.
@@ -200,20 +200,20 @@ async fn call(line: Arc<Line>, number: usize, end: Instant) -> Seen {
     seen
 }
 
-/// The wait that a caller turned away is asked for; `None` when it was not turned away as it should be.
-fn wait_told(status: &Status) -> Option<Duration> {
+/// The delay that a rejected caller is asked for; `None` when it was not rejected as it should be.
+fn retry_delay(status: &Status) -> Option<Duration> {
     let details = status.get_error_details();
     let reason = &details.error_info()?.reason;
     let wait = details.retry_info()?.retry_delay?;
     (status.code() == Code::Unavailable && reason == "OVERLOADED" && !wait.is_zero()).then_some(wait)
 }
 
-/// Health and the probe's time, again and again, on a connection that came when all places were taken.
+/// Probes again and again on new connections, while all permits are taken; returns times and faults.
 async fn probe(gateway: SocketAddr, stopped: watch::Receiver<bool>) -> (Vec<Duration>, Vec<String>) {
     let (mut times, mut faults) = (Vec::new(), Vec::new());
     while !*stopped.borrow() {
         let started = Instant::now();
-        let health = async { Line::to(gateway).await.map_err(Fate::NotTaken)?.health("").await };
+        let health = async { Line::to(gateway).await.map_err(Fate::Unprocessed)?.health("").await };
         match health.await {
             Ok(1) => times.push(started.elapsed()),
             other => faults.push(format!("{other:?}")),

@@ -141,8 +141,8 @@ async fn second_signal(sink: Sink, upstream: &Upstream, check: &mut Check) -> Re
     upstream.takes(60_000, 60_000);
     let line = Line::to(gateway.address).await?;
     let open = tokio::spawn(async move { line.attach("sink-open", "siege-sink-open").await });
-    let begun = gateway.settles("apig_gateway_calls_in_progress", 1, WRITTEN_WITHIN).await;
-    check.require(begun == Some(1), || format!("{begun:?} calls in progress"));
+    let calls_now = gateway.settles("apig_gateway_calls_in_progress", 1, WRITTEN_WITHIN).await;
+    check.require(calls_now == Some(1), || format!("{calls_now:?} calls in progress"));
     gateway.signal().await;
     let since = Instant::now();
     while gateway.page("/readyz").await.is_none_or(|(status, _)| status != 503) {
@@ -184,7 +184,7 @@ async fn call(gateway: &Gateway, calls: u64) -> Vec<String> {
                 Fate::Succeeded => {}
                 fate => {
                     faults.push(fate.to_string());
-                    // Each that gets no answer costs its patience.
+                    // Each that gets no response costs its patience.
                     return faults;
                 }
             }

@@ -37,6 +37,6 @@ pub(crate) async fn check(upstream: &Upstream, rounds: u32) -> Check {
     }
     let tally = load.end();
     check.none("calls failed", &tally.failed);
-    check.figure(format!("{swaps} swaps, {}, {}", tally.figure(), spread(&tally.done)));
+    check.figure(format!("{swaps} swaps, {}, {}", tally.figure(), spread(&tally.times)));
     check
 }

@@ -19,7 +19,7 @@ use tokio::{
 
 #[derive(Debug, Default)]
 struct State {
-    /// The shortest time to an answer and how much longer it can take, in milliseconds.
+    /// The shortest time to a response and how much longer it can take, in milliseconds.
     least: AtomicU64,
     more: AtomicU64,
     requests: AtomicU64,
@@ -40,19 +40,19 @@ pub(crate) struct Upstream {
 impl Upstream {
     pub(crate) fn start() -> Self {
         let state = Arc::new(State::default());
-        let (told, address) = std::sync::mpsc::channel();
+        let (bound, address) = std::sync::mpsc::channel();
         let serving = Arc::clone(&state);
         on_a_thread("upstream", async move {
             let listener = listen().expect("loopback has a free port");
-            told.send(listener.local_addr().expect("it is bound")).expect("the starter waits");
+            bound.send(listener.local_addr().expect("it is bound")).expect("the starter waits");
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(converse(stream, Arc::clone(&serving)));
             }
         });
-        Self { address: address.recv().expect("the thread tells"), state }
+        Self { address: address.recv().expect("the thread listens"), state }
     }
 
-    /// From now on an answer takes from `least` to `most` milliseconds.
+    /// From now on a response takes from `least` to `most` milliseconds.
     pub(crate) fn takes(&self, least: u64, most: u64) {
         self.state.least.store(least, Ordering::Relaxed);
         self.state.more.store(most - least, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Upstream {
     }
 }
 
-/// With a long queue: when it is full the system drops who comes, and a call then waits a second for its next attempt.
+/// With a long queue: when it is full the system drops connections, and a call then waits a second for its next attempt.
 fn listen() -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
@@ -111,7 +111,7 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
 /// Waits until the gateway has closed the connection. Gateways of earlier checks must not count in later ones.
 async fn closed(stream: &TcpStream) {
     if matches!(stream.peek(&mut [0]).await, Ok(1)) {
-        // Another request came ahead of the answer.
+        // Another request came ahead of the response.
         std::future::pending::<()>().await;
     }
 }

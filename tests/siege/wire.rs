@@ -1,4 +1,4 @@
-//! HTTP/2 as bytes, for what no library would send.
+//! HTTP/2 as bytes, which no library would send.
 
 pub(crate) mod peer;
 
@@ -94,9 +94,9 @@ impl Frames {
     }
 }
 
-/// What has come so far.
+/// The frames so far.
 #[derive(Debug, Default)]
-pub(crate) struct Answers {
+pub(crate) struct Received {
     bytes: Vec<u8>,
     /// How many frames of each kind.
     counts: [usize; 16],
@@ -104,15 +104,15 @@ pub(crate) struct Answers {
     ended: usize,
 }
 
-impl Answers {
+impl Received {
     /// Reads until so many frames of this kind have come.
     pub(crate) async fn wait(&mut self, stream: &mut TcpStream, kind: u8, number: usize) -> Result<(), Error> {
-        self.read_until(stream, |answers| answers.counts[usize::from(kind)] >= number).await
+        self.read_until(stream, |received| received.counts[usize::from(kind)] >= number).await
     }
 
     /// Reads until so many calls are over.
     pub(crate) async fn wait_for_ends(&mut self, stream: &mut TcpStream, number: usize) -> Result<(), Error> {
-        self.read_until(stream, |answers| answers.ended >= number).await
+        self.read_until(stream, |received| received.ended >= number).await
     }
 
     async fn read_until(&mut self, stream: &mut TcpStream, enough: impl Fn(&Self) -> bool) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! A caller of the gateway, and what it reads out of a failure.
+//! A caller of the gateway, and the details of a failure.
 
 use apig_grpc_gateway::pb::{
     AttachDomainsRequest, AttachDomainsResponse, AttachOrDetachDomainInfo,

@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 }
 
 impl Gateway {
-    /// A gateway whose upstream is at this address.
+    /// A gateway with its upstream at this address.
     pub(crate) fn facing(upstream: SocketAddr) -> Plan {
         let flags = BTreeMap::from([
             ("upstream", format!("http://{upstream}")),

@@ -151,7 +151,7 @@ pub(crate) async fn greet(address: &str) -> tokio::net::TcpStream {
     stream
 }
 
-/// A call whose message never comes.
+/// A call with a message that never comes.
 #[derive(Debug)]
 pub(crate) struct SilentCall {
     connection: tokio::task::JoinHandle<()>,

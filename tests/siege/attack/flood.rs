@@ -23,7 +23,7 @@ use crate::wire::{
 const CONNECTIONS: usize = 6;
 
 /// Before a connection is replaced: ports are not without end.
-const PAUSE: Duration = Duration::from_millis(20);
+const DELAY: Duration = Duration::from_millis(20);
 
 /// A debug build reads ten times slower, and the system keeps megabytes for it to read: attackers go easy on it.
 const PACE: Option<Duration> = if cfg!(debug_assertions) { Some(Duration::from_millis(10)) } else { None };
@@ -32,18 +32,18 @@ const PACE: Option<Duration> = if cfg!(debug_assertions) { Some(Duration::from_m
 struct Flood {
     /// Sent first on each connection, after the greeting.
     opening: fn(Frames) -> Frames,
-    /// Sent again and again; told how many have gone before on this connection.
+    /// Sent again and again; its argument is the number of batches before it on this connection.
     batch: fn(u32) -> Frames,
-    /// Frames, or what else is counted, in a batch.
+    /// The number of frames, or of calls, in a batch.
     weight: u64,
-    /// Whether what the gateway answers is read.
+    /// Whether the responses of the gateway are read.
     reads: bool,
     /// Attackers at once.
     connections: usize,
 }
 
 impl Flood {
-    /// Frames that need no stream, answers read.
+    /// Frames that need no stream, responses read.
     fn of(weight: u64, batch: fn(u32) -> Frames) -> Self {
         Self { opening: |frames| frames, batch, weight, reads: true, connections: CONNECTIONS }
     }
@@ -52,8 +52,8 @@ impl Flood {
         Self { opening, ..self }
     }
 
-    /// From fewer attackers: those who send whole calls must leave places for others, or it is an overload, which has a
-    /// check of its own.
+    /// From fewer attackers: whole calls must leave permits for others, or they are an overload, which has a check of its
+    /// own.
     fn from(self, connections: usize) -> Self {
         Self { connections, ..self }
     }
@@ -83,20 +83,20 @@ pub(super) fn all() -> Vec<Attack> {
         ),
         ("PING", Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked")))),
         (
-            "PING, answers unread",
+            "PING, responses unread",
             Flood::of(256, |_| repeat(256, |frames| frames.add(PING, 0, 0, b"attacked"))).unread(),
         ),
         (
-            "PING answers that nobody asked for",
+            "PING responses that nobody asked for",
             Flood::of(256, |_| repeat(256, |frames| frames.add(PING, ACK, 0, b"attacked"))),
         ),
         ("SETTINGS", Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[])))),
         (
-            "SETTINGS, answers unread",
+            "SETTINGS, responses unread",
             Flood::of(512, |_| repeat(512, |frames| frames.add(SETTINGS, 0, 0, &[]))).unread(),
         ),
-        ("windows of many stuck answers resized", Flood::of(64, |_| repeat(32, resize)).after(stuck_answers)),
-        ("whole calls, answers unread", Flood::of(32, |batch| each_stream(32, batch, Frames::call)).unread().from(3)),
+        ("windows of many stuck responses resized", Flood::of(64, |_| repeat(32, resize)).after(stuck_responses)),
+        ("whole calls, responses unread", Flood::of(32, |batch| each_stream(32, batch, Frames::call)).unread().from(3)),
     ];
     floods.into_iter().map(|(name, flood)| Attack::plain(name, &[], |target| run(target, flood))).collect()
 }
@@ -149,13 +149,13 @@ fn huge_head(frames: Frames, stream: u32) -> Frames {
     frames.add(CONTINUATION, END_HEADERS, stream, &fat_block())
 }
 
-/// Calls whose answers find no window.
-fn stuck_answers(frames: Frames) -> Frames {
+/// Calls with responses that find no window.
+fn stuck_responses(frames: Frames) -> Frames {
     let frames = frames.settings(&[(INITIAL_WINDOW_SIZE, 0)]);
     (0..50).fold(frames, |frames, at| frames.call(at * 2 + 1))
 }
 
-/// Each of the two is a walk over all streams. The window stays too small for an answer.
+/// Each of the two is a walk over all streams. The window stays too small for a response.
 fn resize(frames: Frames) -> Frames {
     frames.settings(&[(INITIAL_WINDOW_SIZE, 1)]).settings(&[(INITIAL_WINDOW_SIZE, 0)])
 }
@@ -165,15 +165,15 @@ async fn run(target: Target, flood: Flood) -> Findings {
     let attackers: Vec<_> =
         (0..flood.connections).map(|_| tokio::spawn(attacker(target, Arc::clone(&flood)))).collect();
     let (mut batches, mut connections) = (0, 0);
-    let mut done = Findings::default();
+    let mut findings = Findings::default();
     for attacker in attackers {
-        let (sent, opened, held) = attacker.await.expect("an attacker does not panic");
+        let (sent, opened, kept) = attacker.await.expect("an attacker does not panic");
         batches += sent;
         connections += opened;
-        done.held.extend(held.map(|held| Box::new(held) as _));
+        findings.open.extend(kept.map(|kept| Box::new(kept) as _));
     }
-    done.figures.push(format!("{} sent on {connections} connections", batches * flood.weight));
-    done
+    findings.figures.push(format!("{} sent on {connections} connections", batches * flood.weight));
+    findings
 }
 
 /// Batches sent, connections opened, and the last connection.
@@ -181,18 +181,18 @@ async fn attacker(target: Target, flood: Arc<Flood>) -> (u64, u64, Option<impl S
     let (mut sent, mut opened) = (0, 0);
     let end = target.end.into();
     loop {
-        let held = async {
+        let kept = async {
             let stream = TcpStream::connect(target.address).await.ok()?;
             opened += 1;
-            let (mut answers, mut writer) = stream.into_split();
-            // Without it, what is not read fills up and the gateway can write no more.
+            let (mut responses, mut writer) = stream.into_split();
+            // Without it, unread bytes fill the window and the gateway can write no more.
             let mut unread = None;
             let mut reader = None;
             if flood.reads {
-                let reading = async move { drop(tokio::io::copy(&mut answers, &mut sink()).await) };
+                let reading = async move { drop(tokio::io::copy(&mut responses, &mut sink()).await) };
                 reader = Some(AbortOnDropHandle::new(tokio::spawn(reading)));
             } else {
-                unread = Some(answers);
+                unread = Some(responses);
             }
             let mut frames = (flood.opening)(Frames::greeting(&[]));
             for batch in 0.. {
@@ -211,10 +211,10 @@ async fn attacker(target: Target, flood: Arc<Flood>) -> (u64, u64, Option<impl S
             }
             Some((writer, reader, unread))
         };
-        match held.await {
-            Some(held) => return (sent, opened, Some(held)),
-            None if Instant::now() + PAUSE > target.end => return (sent, opened, None),
-            None => sleep(PAUSE).await,
+        match kept.await {
+            Some(kept) => return (sent, opened, Some(kept)),
+            None if Instant::now() + DELAY > target.end => return (sent, opened, None),
+            None => sleep(DELAY).await,
         }
     }
 }

@@ -26,7 +26,7 @@ const ADDRESSES: [Ipv4Addr; 4] = [
 ];
 
 /// Before a peer that was dropped comes again: a debug build accepts ten times slower.
-const PAUSE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 100 });
+const DELAY: Duration = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 100 });
 
 /// By when all peers must have been there.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,19 +54,19 @@ async fn silent(dialer: Dialer, end: Instant) -> Findings {
     let peers: Vec<_> = (0..PEERS)
         .map(|number| tokio::spawn(peer(dialer.clone().from(ADDRESSES[number % ADDRESSES.len()]), end)))
         .collect();
-    let mut done = Findings::default();
+    let mut findings = Findings::default();
     let (mut opened, mut refused) = (0, 0);
     for peer in peers {
-        let (connections, held) = peer.await.expect("a peer does not panic");
+        let (connections, kept) = peer.await.expect("a peer does not panic");
         opened += connections;
         refused += usize::from(connections == 0);
-        done.held.extend(held.map(|held| Box::new(held) as _));
+        findings.open.extend(kept.map(|kept| Box::new(kept) as _));
     }
     if refused > 0 {
-        done.faults.push(format!("{refused} peers found no connection"));
+        findings.faults.push(format!("{refused} peers found no connection"));
     }
-    done.figures.push(format!("{opened} connections of {PEERS} peers"));
-    done
+    findings.figures.push(format!("{opened} connections of {PEERS} peers"));
+    findings
 }
 
 async fn peer(dialer: Dialer, end: Instant) -> (usize, Option<TcpStream>) {
@@ -83,6 +83,6 @@ async fn peer(dialer: Dialer, end: Instant) -> (usize, Option<TcpStream>) {
         if Instant::now() > end && (opened > 0 || started.elapsed() > PATIENCE) {
             return (opened, None);
         }
-        sleep(PAUSE).await;
+        sleep(DELAY).await;
     }
 }

@@ -107,7 +107,7 @@ fn is_whole(line: &str) -> bool {
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok()
 }
 
-/// Reads lines on a thread until it is told to stop.
+/// Reads lines on a thread until it has to stop.
 pub(super) struct Reader {
     lines: Arc<AtomicU64>,
     stopped: Arc<AtomicBool>,

@@ -34,7 +34,7 @@ const ROUND: usize = 1024 * 1024;
 const TICK: Duration = Duration::from_millis(20);
 
 /// Between two batches of new streams, and before a new connection: a debug build reads ten times slower.
-const PAUSE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 20 } else { 2 });
+const DELAY: Duration = Duration::from_millis(if cfg!(debug_assertions) { 20 } else { 2 });
 
 /// An attack is at its height when nothing more could be sent for so many ticks.
 const QUIET_TICKS: u32 = 3;
@@ -64,16 +64,16 @@ pub(super) async fn run(ground: Ground, kind: Kind, method: &'static Method) -> 
             tokio::spawn(attacker.run())
         })
         .collect();
-    let mut done = Findings::default();
+    let mut findings = Findings::default();
     for attacker in attackers {
         match attacker.await.expect("an attacker does not panic") {
-            Ok(held) => done.held.extend(held),
-            Err(fault) => done.faults.push(fault),
+            Ok(kept) => findings.open.extend(kept),
+            Err(fault) => findings.faults.push(fault),
         }
     }
     let (streams, connections) = (count.streams.load(Ordering::Relaxed), count.connections.load(Ordering::Relaxed));
-    done.figures.push(format!("{streams} streams on {connections} connections"));
-    done
+    findings.figures.push(format!("{streams} streams on {connections} connections"));
+    findings
 }
 
 struct Attacker {
@@ -102,7 +102,7 @@ impl Attacker {
                 Ok(Ok(channel)) => {
                     self.count.connections.fetch_add(1, Ordering::Relaxed);
                     match self.besiege(channel).await {
-                        Left::Holding(held) => return Ok(Some(held)),
+                        Left::Holding(kept) => return Ok(Some(kept)),
                         Left::Ended => {}
                         Left::Stuck => return Err(format!("a connection is not read for {PATIENCE:?}")),
                     }
@@ -111,7 +111,7 @@ impl Attacker {
                 Ok(Err(_)) => {}
                 Err(_) => return Err(format!("no connection in {PATIENCE:?}")),
             }
-            sleep(PAUSE).await;
+            sleep(DELAY).await;
             if Instant::now() > self.end {
                 return Ok(None);
             }
@@ -151,12 +151,12 @@ impl Attacker {
                 }
             }
             if !asked && (quiet >= QUIET_TICKS || started.elapsed() > HEIGHT) {
-                // Its answer comes when all before it has been read.
+                // Its response comes when all before it has been read.
                 frames = frames.add(PING, 0, 0, b"all read");
                 asked = true;
             }
             let now = Instant::now();
-            if now > renewed + PAUSE && now < self.end.max(started + PATIENCE) {
+            if now > renewed + DELAY && now < self.end.max(started + PATIENCE) {
                 renewed = now;
                 for stream in streams.iter_mut().filter(|stream| stream.is_done(&line.peer)) {
                     *stream = self.stream(stream.number + self.kind.streams());
@@ -254,7 +254,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Sends frames: an attack at its height is not held up past its end by a gateway that does not read.
+    /// Sends frames: an attack at its height is not delayed past its end by a gateway that does not read.
     async fn send(&mut self, frames: Frames) -> Result<(), Left> {
         if frames.0.is_empty() {
             return Ok(());

@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 150;
 const TICK: Duration = Duration::from_millis(20);
 
 /// Before a connection is replaced.
-const PAUSE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
+const DELAY: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
 
 /// The bytes of a peer, and its next step.
 struct Script {
@@ -38,7 +38,7 @@ struct Script {
 enum Then {
     /// Nothing more.
     Hold,
-    /// The rest after a pause.
+    /// The rest after a delay.
     Late(Vec<u8>),
     /// A byte now and then.
     Slow(Vec<u8>),
@@ -80,15 +80,15 @@ pub(super) async fn run(ground: Ground, kind: Kind) -> Findings {
     let admin = ground.admin;
     let peers: Vec<_> =
         (0..CONNECTIONS).map(|number| tokio::spawn(peer(admin.clone(), kind, number, ground.target.end))).collect();
-    let mut done = Findings::default();
+    let mut findings = Findings::default();
     let mut connections = 0;
     for peer in peers {
-        let (opened, held) = peer.await.expect("a peer does not panic");
+        let (opened, kept) = peer.await.expect("a peer does not panic");
         connections += opened;
-        done.held.extend(held);
+        findings.open.extend(kept);
     }
-    done.figures.push(format!("{connections} connections"));
-    done
+    findings.figures.push(format!("{connections} connections"));
+    findings
 }
 
 async fn peer(admin: Dialer, kind: Kind, number: usize, end: Instant) -> (u64, Option<Box<dyn Any + Send>>) {
@@ -96,24 +96,24 @@ async fn peer(admin: Dialer, kind: Kind, number: usize, end: Instant) -> (u64, O
     loop {
         if let Ok(Ok(stream)) = timeout_at((end + TICK).into(), admin.connect()).await {
             opened += 1;
-            if let Some(held) = besiege(stream, Script::of(kind, number), end).await {
-                return (opened, Some(held));
+            if let Some(kept) = besiege(stream, Script::of(kind, number), end).await {
+                return (opened, Some(kept));
             }
         }
         if Instant::now() > end {
             return (opened, None);
         }
-        sleep(PAUSE).await;
+        sleep(DELAY).await;
     }
 }
 
 /// Plays the script on one connection; gives it back when the time is over, `None` when it has ended.
 async fn besiege(stream: TcpStream, script: Script, end: Instant) -> Option<Box<dyn Any + Send>> {
     let resets = matches!(script.then, Then::Reset);
-    let (mut answers, mut write) = stream.into_split();
+    let (mut responses, mut write) = stream.into_split();
     {
         let gone = async {
-            let _ = tokio::io::copy(&mut answers, &mut sink()).await;
+            let _ = tokio::io::copy(&mut responses, &mut sink()).await;
         };
         let playing = play(&mut write, &script, end);
         tokio::select! {
@@ -122,10 +122,10 @@ async fn besiege(stream: TcpStream, script: Script, end: Instant) -> Option<Box<
         }
     }
     if resets {
-        reset(answers, write);
+        reset(responses, write);
         return None;
     }
-    Some(Box::new((answers, write)))
+    Some(Box::new((responses, write)))
 }
 
 async fn play(write: &mut OwnedWriteHalf, script: &Script, end: Instant) -> std::io::Result<()> {
@@ -157,8 +157,8 @@ async fn play(write: &mut OwnedWriteHalf, script: &Script, end: Instant) -> std:
 }
 
 /// Ends a connection with RST in place of FIN.
-fn reset(answers: OwnedReadHalf, write: OwnedWriteHalf) {
-    if let Ok(stream) = answers.reunite(write) {
+fn reset(responses: OwnedReadHalf, write: OwnedWriteHalf) {
+    if let Ok(stream) = responses.reunite(write) {
         let _ = stream.set_zero_linger();
     }
 }

@@ -98,7 +98,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rhythm {
     AtOnce,
-    /// After the heads of all streams, and a pause.
+    /// After the heads of all streams, and a delay.
     Late,
     /// A byte at a time.
     Slow,

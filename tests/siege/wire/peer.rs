@@ -1,4 +1,4 @@
-//! The gateway's side of a connection as far as a client has to know it: windows, ended streams, answers that it expects.
+//! The gateway's side of a connection as far as a client has to know it: windows, ended streams, responses that it expects.
 
 use std::{
     collections::{HashMap, HashSet},
