@@ -213,7 +213,7 @@ impl Queue {
                         info!("{} reopened", O::NAME);
                     }
                     Err(fault) => {
-                        error!(error = %fault, "can't reopen {}; the old file stays in use", O::NAME)
+                        error!(error = %fault, "can't reopen {}; the old file stays in use", O::NAME);
                     }
                 }
                 succeeded &= self.write(outlet, &mut output, after);

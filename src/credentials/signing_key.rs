@@ -145,7 +145,7 @@ impl SigningKey {
         match moved {
             (_, Position::Closed) => info!(?identities, "the cloud accepts the key pair's signatures again"),
             (Position::Closed, _) => {
-                warn!(?identities, "the cloud refused the key pair's signatures; signing is suspended")
+                warn!(?identities, "the cloud refused the key pair's signatures; signing is suspended");
             }
             // At debug level, because during an outage each call may probe.
             _ => debug!(?identities, "a probe did not close the key pair's fuse"),

@@ -1,5 +1,7 @@
 //! Listing attached domains.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 async fn three_attached() -> Running {
@@ -65,7 +67,8 @@ async fn the_default_page_has_20_rows_and_the_largest_500() {
     );
     for number in 0..DOMAINS {
         let name = name(number);
-        world += &format!(
+        let _ = write!(
+            world,
             "[[domains]]\nid = \"{number}\"\nname = \"{name}\"\nproject = \"{PROJECT}\"\n\
              group_id = \"g\"\ngroup_name = \"g\"\ninstances = [\"{FIRST}\"]\n"
         );
