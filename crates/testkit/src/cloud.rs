@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     http1::{Request, read_request},
-    tcp,
+    tcp::own_address,
     wait::soon,
 };
 
@@ -136,7 +136,7 @@ pub struct Cloud {
 impl Cloud {
     /// Responds to requests in their order by the script, and with its last reply to all further ones.
     pub async fn answering(script: impl IntoIterator<Item = Reply>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             script: script.into_iter().collect(),
@@ -227,7 +227,7 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
             }
             Reply::ThenClose(response) => {
                 let _ = stream.write_all(&response).await;
-                close(stream).await;
+                close(stream);
                 state.counts.send_modify(|counts| counts.ended += 1);
                 return;
             }
@@ -249,19 +249,8 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
 
 /// Closes a connection, and returns when the peer's system has the end of it: on a busy machine it may be late, and a peer
 /// can't know of an end that has not arrived.
-async fn close(stream: TcpStream) {
-    let ends = (stream.local_addr(), stream.peer_addr());
-    // Closing then blocks until the end is acknowledged, so that the peer, if it is on this thread, finds out only later.
+fn close(stream: TcpStream) {
     #[allow(deprecated, reason = "it is to block, and on loopback not for long")]
     let _ = stream.set_linger(Some(Duration::from_secs(10)));
     drop(stream);
-    // A signal, as of a child process that ends, cuts the blocking short.
-    if let (Ok(local), Ok(peer)) = ends {
-        soon(async {
-            while tcp::is_end_in_flight(local, peer) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-    }
 }
