@@ -145,18 +145,14 @@ async fn converse(mut stream: TcpStream, shared: &Shared) {
     }
 }
 
-/// Reads the next request; `None` at the end of the connection, also if the scene ends it while it is idle.
+/// Reads the next request; `None` at the end of the connection, also if the scene ends it while it waits.
 async fn next(stream: &mut TcpStream, bytes: &mut Vec<u8>, shared: &Shared) -> Option<Request> {
-    if bytes.is_empty() {
-        let mut byte = [0];
-        tokio::select! {
-            biased;
-            // Unlike `readable`, which may be wrong.
-            _ = stream.peek(&mut byte) => {}
-            () = shared.scene.idle.notified() => return None,
-        }
+    tokio::select! {
+        biased;
+        request = read_request(stream, bytes) => request,
+        // Only after all calls: there is no part of a request to lose.
+        () = shared.scene.idle.notified() => None,
     }
-    read_request(stream, bytes).await
 }
 
 /// Notes a request and its fault; `None` when it is no request of a call.
