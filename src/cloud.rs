@@ -239,7 +239,7 @@ impl Client {
         let masker = credential.masker(call.token.as_ref(), signed.as_ref());
         // Added when it is signed: what proxies may change on the way is no part of a signature.
         add_ids(&mut headers, call);
-        let head = self.upstream.exchange(verb, &path, headers, rest_request.body.clone(), &record, &masker).await;
+        let head = self.upstream.exchange(verb, &path, "", headers, rest_request.body.clone(), &record, &masker).await;
         in_flight.end(match &head {
             Ok(head) => matches!(head.status().as_u16(), 502..=504),
             Err(_) => true,

@@ -93,6 +93,17 @@ pub(crate) enum Failure {
     Decode(String),
 }
 
+/// Why the body of a success could not be read whole.
+#[derive(Debug)]
+pub(crate) enum BodyFailure {
+    /// It is larger than the limit.
+    TooLarge,
+    /// No memory was granted for it.
+    NoMemory,
+    /// It broke off or stalled.
+    Incomplete(String),
+}
+
 impl Settings {
     /// Whether a client can be made with these settings.
     ///
@@ -195,8 +206,8 @@ impl Upstream {
         }
     }
 
-    /// Sends one request and waits for the head of its answer. `path` is one of [`wire_path`](Self::wire_path) and holds nothing that
-    /// needs encoding.
+    /// Sends one request and waits for the head of its answer. `path` is one of [`wire_path`](Self::wire_path); neither it nor `query`
+    /// holds anything that needs encoding.
     ///
     /// # Errors
     ///
@@ -205,6 +216,7 @@ impl Upstream {
         &self,
         verb: Method,
         path: &str,
+        query: &str,
         headers: HeaderMap,
         body: Option<Bytes>,
         hook: &Arc<H>,
@@ -215,8 +227,9 @@ impl Upstream {
         tokio::task::yield_now().await;
         let mut url = self.base.clone();
         url.set_path(path);
-        if url.path() != path {
-            return Err(Failure::NotSent("the path would change on its way".into()));
+        url.set_query(Some(query).filter(|query| !query.is_empty()));
+        if url.path() != path || url.query().unwrap_or_default() != query {
+            return Err(Failure::NotSent("the path or the query would change on its way".into()));
         }
         let mut request = reqwest::Request::new(verb.clone(), url);
         *request.headers_mut() = headers;
@@ -231,7 +244,7 @@ impl Upstream {
         drop(timer);
         match result {
             Ok(response) => Ok(Head(response)),
-            Err(fault) if !hook.is_sent() => Err(Failure::NotSent(error_text(fault, masker))),
+            Err(fault) if !hook.is_sent() || fault.is_connect() => Err(Failure::NotSent(error_text(fault, masker))),
             Err(fault) if is_parse_error(&fault) => Err(Failure::Decode(error_text(fault, masker))),
             Err(fault) => Err(Failure::Interrupted(error_text(fault, masker))),
         }
@@ -247,6 +260,41 @@ impl Head {
     /// Reads the body of an error, until then and for at most [`BODY_TIMEOUT`].
     pub(crate) async fn read(self, until: tokio::time::Instant) -> Response {
         read(self.0, false, until.min(tokio::time::Instant::now() + BODY_TIMEOUT)).await
+    }
+
+    /// Reads the body of a success to its end, of at most `limit` bytes; `charge` grants the memory of each part.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyFailure`]: a body that is not whole is no answer.
+    pub(crate) async fn read_success(
+        mut self,
+        limit: usize,
+        mut charge: impl FnMut(usize) -> bool,
+        masker: &Masker<'_>,
+    ) -> Result<Response, BodyFailure> {
+        let announced = self.0.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        if announced > limit {
+            return Err(BodyFailure::TooLarge);
+        }
+        let headers = std::mem::take(self.0.headers_mut());
+        let mut body = Zeroizing::new(Vec::new());
+        loop {
+            let chunk = match tokio::time::timeout(BODY_TIMEOUT, self.0.chunk()).await {
+                Err(_) => return Err(BodyFailure::Incomplete("it stalled".into())),
+                Ok(Err(fault)) => return Err(BodyFailure::Incomplete(error_text(fault, masker))),
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(chunk))) => chunk,
+            };
+            if chunk.len() > limit - body.len() {
+                return Err(BodyFailure::TooLarge);
+            }
+            if !charge(chunk.len()) {
+                return Err(BodyFailure::NoMemory);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status: self.0.status(), headers, body: secret::bytes(body) })
     }
 }
 
