@@ -1,5 +1,5 @@
-//! Turns `proto/` and `data/` into code: messages and services, the descriptors for reflection, one REST binding
-//! for each method, the table of repeated fields, and the error catalogue. It needs nothing but cargo.
+//! Turns `proto/` and `data/` into code: messages and services, the descriptors for reflection, one operation for each
+//! method, the table of repeated fields, and the error catalogue. It needs nothing but cargo.
 
 #[path = "build/binding.rs"]
 mod binding;
@@ -8,9 +8,15 @@ mod catalogue;
 #[path = "build/entries.rs"]
 mod entries;
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-const SERVICE: &str = "huaweicloud/apic/v2/certificate_service.proto";
+/// The API: every file below it is compiled.
+const API: &str = "proto/huaweicloud";
 const CATALOGUE: &str = "data/error-codes.tsv";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,16 +25,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
 
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(true).open_file(SERVICE)?;
+    compiler.include_imports(true).include_source_info(true);
+    let mut files = Vec::new();
+    find_files(Path::new(API), &mut files)?;
+    files.sort();
+    for file in files {
+        compiler.open_file(file)?;
+    }
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     let bindings = binding::read(&compiler.descriptor_pool())?;
-    fs::write(out.join("bindings.rs"), bindings.code())?;
+    fs::write(out.join("operations.rs"), bindings.operations())?;
+    fs::write(out.join("resources.rs"), bindings.resources())?;
+    fs::write(out.join("checks.rs"), bindings.checks())?;
+    fs::write(out.join("redacted.rs"), bindings.redacted())?;
     fs::write(out.join("entries.rs"), entries::code(&compiler.descriptor_pool()))?;
 
     let mut prost = tonic_prost_build::configure()
         .build_transport(false)
-        .codec_path("crate::pb::codec::Codec")
+        .codec_path("crate::server::codec::Codec")
+        .skip_debug(bindings.redacted_messages())
         // Google's definitions serve the build and reflection; no code uses them.
         .extern_path(".google.api", "::core::convert::Infallible");
     for (path, attribute) in bindings.message_attributes() {
@@ -41,5 +57,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let rows = catalogue::read(&fs::read_to_string(CATALOGUE)?).map_err(|fault| format!("{CATALOGUE}: {fault}"))?;
     fs::write(out.join("catalogue.rs"), catalogue::code(&rows))?;
+    Ok(())
+}
+
+/// Finds the .proto files in a folder and below.
+fn find_files(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_files(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path);
+        }
+    }
     Ok(())
 }

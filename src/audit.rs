@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use crate::{
+    resources::Resources,
     sink::{self, Outlet, Sink},
     telemetry::Metrics,
 };
@@ -48,12 +49,34 @@ impl Destination {
     }
 }
 
-/// What a call was to change, as far as it has been understood.
+/// The resources that a call was to change, as far as its message has been understood.
 #[derive(Debug, Serialize)]
 pub(crate) struct Subject {
-    pub(crate) project_id: String,
-    pub(crate) certificate_id: String,
-    pub(crate) domains: Vec<String>,
+    project_id: String,
+    /// The certificate, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_id: Option<String>,
+    /// The certificates, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificate_ids: Vec<String>,
+    domains: Vec<String>,
+    /// Instances that are not named beside a domain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    instance_ids: Vec<String>,
+}
+
+impl Subject {
+    pub(crate) fn of(resources: &Resources<'_>) -> Self {
+        let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        let certificate = resources.certificate();
+        Self {
+            project_id: resources.project.to_owned(),
+            certificate_id: certificate.map(str::to_owned),
+            certificate_ids: if certificate.is_some() { Vec::new() } else { owned(&resources.certificates) },
+            domains: resources.domains.iter().map(|domain| domain.name.to_owned()).collect(),
+            instance_ids: owned(&resources.instances),
+        }
+    }
 }
 
 /// A call that is over.
@@ -231,7 +254,13 @@ mod tests {
     }
 
     fn subject(domain: &str) -> Subject {
-        Subject { project_id: "p".into(), certificate_id: "c".into(), domains: vec![domain.into()] }
+        Subject {
+            project_id: "p".into(),
+            certificate_id: Some("c".into()),
+            certificate_ids: vec![],
+            domains: vec![domain.into()],
+            instance_ids: vec![],
+        }
     }
 
     fn read(path: &Path) -> Vec<serde_json::Value> {

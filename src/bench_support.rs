@@ -9,10 +9,11 @@ use prost::Message as _;
 use tonic::Status;
 
 use crate::{
-    cloud::{self, Operation, PathDefaults},
+    cloud,
     credentials::{Credential, Keys, SigningInput},
     mask::Masker,
     pb::AttachDomainsRequest,
+    resources::Describe as _,
     server, status,
     upstream::Response,
     validate::{Rules, Validate as _},
@@ -25,13 +26,12 @@ use crate::{
 /// The status for a message that can't be read or breaks a rule.
 pub fn request(message: &[u8]) -> Result<(String, Bytes), Status> {
     let request =
-        AttachDomainsRequest::decode(message).map_err(|fault| status::unreadable_message(&fault.to_string()))?;
+        AttachDomainsRequest::decode(message).map_err(|fault| status::unreadable_message(&fault.to_string()).status(true))?;
     let violations = request.violations(Rules { has_default_project: false, require_instance_ids: false });
     if violations.total > 0 {
-        return Err(status::invalid_request(&violations));
+        return Err(status::invalid_request(&violations).status(true));
     }
-    let defaults = PathDefaults { family: "apic", default_project: None };
-    let rest_request = cloud::rest_request(&request, defaults)
+    let rest_request = cloud::rest_request(&request, &request.resources(), "apic")
         .map_err(|_| Status::internal("validation let an unsafe segment through"))?;
     Ok((rest_request.path, rest_request.body.unwrap_or_default()))
 }
@@ -72,9 +72,9 @@ pub fn answer(
     let answer = Response { status, headers, body: Bytes::copy_from_slice(body) };
     match cloud::read::<AttachDomainsRequest>(&answer, &Masker::default()) {
         Ok(_) => Ok(()),
-        Err(error) => Err(status::from_cloud(&error, request.names())),
+        Err(error) => Err(status::from_cloud(&error, &request.resources())),
     }
 }
 
 /// The method whose answers these are.
-pub const METHOD: &str = AttachDomainsRequest::METHOD;
+pub const METHOD: &str = AttachDomainsRequest::METHOD.name;

@@ -1,17 +1,18 @@
-//! What one call carries besides its message: deadline, token, ids, trace, caller, and how far its request has gone. It knows
-//! neither gRPC nor the cloud.
+//! The context of one call besides its message: deadline, token, ids, trace, charges, and the progress of its request. It
+//! knows neither gRPC nor the cloud.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::{admission::Permit, audit::Subject, peer::Peer};
-
-/// The context of one call. It travels by reference, and nobody amends it but [`Progress`].
+/// The context of one call. It travels by reference; only [`Progress`] changes.
 #[derive(Debug)]
 pub(crate) struct Call {
     /// The moment by which the caller has its answer.
@@ -27,11 +28,19 @@ pub(crate) struct Call {
     /// How far the request to the cloud has gone.
     pub(crate) progress: Arc<Progress>,
     /// The call's charges, and its caller's share.
-    pub(crate) permit: Arc<Permit>,
-    /// What the call is to change, for the audit log if there is one: set once, when it has been understood.
-    pub(crate) subject: Option<Arc<OnceLock<Subject>>>,
-    /// Who calls.
-    pub(crate) peer: Arc<Peer>,
+    pub(crate) account: Arc<dyn Account>,
+}
+
+/// The account that a call is charged to.
+pub(crate) trait Account: Debug + Send + Sync {
+    /// Charges memory until the call ends; `false` if there is none left.
+    fn charge(&self, bytes: usize) -> bool;
+
+    /// The part of a limit that the caller may take.
+    fn share_of(&self, limit: usize) -> usize;
+
+    /// The caller as a number, the same for each call of one identity.
+    fn caller(&self) -> u64;
 }
 
 /// W3C trace context, passed on as it came.
@@ -43,9 +52,8 @@ pub(crate) struct Trace {
     pub(crate) state: Option<HeaderValue>,
 }
 
-/// Whether a request is with the cloud whose answer has not come yet.
-///
-/// Whoever drops a call midway (deadline, shutdown) learns from this what to tell the caller.
+/// Whether a request is with the cloud and has no answer yet. Decides the outcome that a caller is told when its call is
+/// dropped midway (deadline, shutdown).
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     is_unknown: AtomicBool,

@@ -1,5 +1,5 @@
-//! The cloud's API as functions: a request message goes in, success or an [`Error`] comes out. It has never heard of
-//! gRPC's status codes or metadata.
+//! The cloud's API as functions: a request message goes in, success or an [`Error`] comes out. gRPC's status codes and
+//! metadata are the business of [`status`](crate::status).
 
 mod breaker;
 mod catalogue;
@@ -33,14 +33,15 @@ pub(crate) use self::{
     error::{ClockSkew, Error},
     rate_limit::RateLimited,
     refusal::{Refusal, Throttle},
-    rest::{CHANGES, METHODS, Operation, PathDefaults, rest_request},
+    rest::{Operation, rest_request},
 };
 use crate::{
     call::Call,
     credentials::{Credential, Credentials, Project, SigningInput, Verdict},
     mask::Masker,
+    resources::Resources,
     telemetry::Metrics,
-    upstream::{Failure, Response, Upstream},
+    upstream::{BodyFailure, Failure, Response, Upstream},
 };
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,6 +52,9 @@ static JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The time before the deadline at which the body of an answer is no longer waited for, so that its status still reaches
 /// the caller.
 const BODY_MARGIN: Duration = Duration::from_millis(100);
+
+/// The limit on the body of a success: as much as clients take of a message by default.
+const MOST_ANSWER: usize = 4 * 1024 * 1024;
 
 /// How the client treats the cloud, and its own callers.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +86,7 @@ pub(crate) struct Client {
     metrics: Arc<Metrics>,
 }
 
-/// What a successful call brought.
+/// The result of a successful call.
 #[derive(Debug)]
 pub(crate) struct Success<T> {
     pub(crate) response: T,
@@ -140,29 +144,31 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Every [`Error`]: what the cloud refused, what kept the request from the cloud, what happened to its answer.
+    /// Every [`Error`]: the cloud refused, the request could not be sent, or its answer is missing or makes no sense.
     pub(crate) async fn call<O: Operation>(
         &self,
         request: &O,
-        default_project: Option<&str>,
+        resources: &Resources<'_>,
         call: &Call,
     ) -> Result<Success<O::Response>, Error> {
-        let defaults = PathDefaults { family: self.family, default_project };
-        let rest_request = rest_request(request, defaults).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
+        let project = Some(resources.project).filter(|project| !project.is_empty());
+        let rest_request =
+            rest_request(request, resources, self.family).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
         // A call that has no credential must not wait for others first.
-        self.credentials.check_presence(call, rest_request.project()).map_err(Error::Unauthorized)?;
-        // Held over pauses too: whoever waits for the certificate would only meet the same answer.
-        let _lock = match (&self.locks, rest_request.changes()) {
-            (Some(locks), Some(certificate)) => {
-                let share = call.permit.share_of(certificate_lock::LONGEST_QUEUE);
-                let waiter = Waiter { caller: call.permit.caller(), share };
-                Some(locks.take(certificate, waiter).await.map_err(Error::LockQueueFull)?)
+        self.credentials.check_presence(call, project).map_err(Error::Unauthorized)?;
+        // Held over pauses too: a waiting call would only meet the same answer.
+        let _lock = match &self.locks {
+            Some(locks) if resources.method.is_change && !resources.certificates.is_empty() => {
+                let share = call.account.share_of(certificate_lock::LONGEST_QUEUE);
+                let waiter = Waiter { caller: call.account.caller(), share };
+                let locked = locks.take(resources.project, &resources.certificates, waiter).await;
+                Some(locked.map_err(Error::LockQueueFull)?)
             }
             _ => None,
         };
         // A caller that repeats by itself must not multiply with us.
         let most = self.max_attempts.saturating_sub(call.previous_attempts).max(1);
-        let attempt = || self.attempt::<O>(&rest_request, call);
+        let attempt = || self.attempt::<O>(&rest_request, project, call);
         let repeated = |error: &Error, number, delay| {
             self.metrics.retries.inc();
             debug!(attempt = number, ?delay, ?error, "trying again");
@@ -174,14 +180,14 @@ impl Client {
     /// early when permissions change) earns one more exchange.
     async fn attempt<O: Operation>(
         &self,
-        rest_request: &rest::RestRequest,
+        rest_request: &rest::RestRequest<'_>,
+        project: Option<&str>,
         call: &Call,
     ) -> Result<Success<O::Response>, Error> {
-        let project = rest_request.project();
         let mut is_repeat = false;
         loop {
             let grant = self.credentials.grant(call, project).await.map_err(Error::Unauthorized)?;
-            let result = self.exchange::<O>(rest_request, grant.credential(), call).await;
+            let result = self.exchange::<O>(rest_request, grant.credential(), project, call).await;
             let verdict = verdict(&result);
             if verdict == Verdict::Refused {
                 // Before calls that wait for the same key pair hear of it.
@@ -209,8 +215,9 @@ impl Client {
     /// One exchange, when circuit and rate limit allow it.
     async fn exchange<O: Operation>(
         &self,
-        rest_request: &rest::RestRequest,
+        rest_request: &rest::RestRequest<'_>,
         credential: &Credential,
+        project: Option<&str>,
         call: &Call,
     ) -> Result<Success<O::Response>, Error> {
         // Behind an open circuit no call waits for a slot. The right to probe is taken only once there is one, for it may
@@ -231,28 +238,44 @@ impl Client {
             verb: verb.as_str(),
             authority: self.upstream.authority(),
             path: &path,
-            query: "",
+            query: &rest_request.query,
             body: rest_request.body.as_deref().unwrap_or_default(),
         };
-        credential.authorize(&mut headers, input, rest_request.project(), SystemTime::now());
+        credential.authorize(&mut headers, input, project, SystemTime::now());
         let signed = headers.get(header::AUTHORIZATION).cloned();
-        let masker = credential.masker(call.token.as_ref(), signed.as_ref());
-        // Added when it is signed: what proxies may change on the way is no part of a signature.
+        let secrets = rest_request.secrets.iter().map(|secret| secret.as_bytes());
+        let masker = credential.masker(call.token.as_ref(), signed.as_ref()).with(secrets);
+        // Added when it is signed: proxies may change them on the way, so they are no part of a signature.
         add_ids(&mut headers, call);
-        let head = self.upstream.exchange(verb, &path, "", headers, rest_request.body.clone(), &record, &masker).await;
+        let (query, body) = (&rest_request.query, rest_request.body.clone());
+        let head = self.upstream.exchange(verb, &path, query, headers, body, &record, &masker).await;
         in_flight.end(match &head {
             Ok(head) => matches!(head.status().as_u16(), 502..=504),
             Err(_) => true,
         });
-        match head {
-            Ok(head) => read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker),
-            Err(Failure::NotSent(cause)) => Err(Error::Unreachable(cause)),
-            Err(Failure::Interrupted(cause)) => Err(Error::ConnectionLost(cause)),
-            Err(Failure::Decode(cause)) => Err(Error::Decode(cause)),
+        let head = match head {
+            Ok(head) => head,
+            Err(Failure::NotSent(cause)) => {
+                call.progress.settled();
+                return Err(Error::Unreachable(cause));
+            }
+            Err(Failure::Interrupted(cause)) if O::METHOD.is_change => return Err(Error::ConnectionLost(cause)),
+            Err(Failure::Interrupted(cause)) => return Err(Error::ReadInterrupted(cause)),
+            Err(Failure::Decode(cause)) => return Err(Error::Decode(cause)),
+        };
+        if !O::HAS_ANSWER || head.status() != O::SUCCESS {
+            return read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker);
+        }
+        let malformed = |cause| Error::Malformed { cause, request_id: None };
+        match head.read_success(MOST_ANSWER, |bytes| call.account.charge(bytes), &masker).await {
+            Ok(answer) => read::<O>(&answer, &masker),
+            Err(BodyFailure::TooLarge) => Err(malformed(format!("its body is larger than {MOST_ANSWER} bytes"))),
+            Err(BodyFailure::Incomplete(cause)) => Err(malformed(format!("its body is not complete: {cause}"))),
+            Err(BodyFailure::NoMemory) => Err(Error::NoMemory),
         }
     }
 
-    /// Whose fault a refused credential is.
+    /// Tells a refusal of the caller's own credential from one of the gateway's.
     fn blame(&self, refusal: Box<Refusal>, credential: &Credential) -> Error {
         if !self.credentials.are_ours() {
             return Error::Refused(refusal);
@@ -275,16 +298,16 @@ fn verdict<T>(result: &Result<T, Error>) -> Verdict {
         Ok(_) => Verdict::Accepted,
         Err(Error::Refused(refusal)) => match (refusal.kind(), refusal.plane()) {
             (Kind::Unauthenticated, _) => Verdict::Refused,
-            // The front gateway lets nobody through to the service whom it has not authenticated.
+            // The front gateway lets only authenticated requests through to the service.
             (_, Some(Plane::Service)) if refusal.status < 500 => Verdict::Accepted,
             _ => Verdict::Unproven,
         },
-        Err(Error::ConnectionLost(_) | Error::Decode(_)) => Verdict::Interrupted,
+        Err(Error::ConnectionLost(_) | Error::ReadInterrupted(_) | Error::Decode(_)) => Verdict::Interrupted,
         Err(_) => Verdict::Unproven,
     }
 }
 
-/// What goes upstream besides the body, the authorization and the ids.
+/// The headers besides the authorization and the ids.
 pub(crate) fn headers(has_body: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(header::ACCEPT, JSON.clone());
@@ -294,7 +317,7 @@ pub(crate) fn headers(has_body: bool) -> HeaderMap {
     headers
 }
 
-/// What ties a request to its call.
+/// Adds the headers that tie a request to its call.
 fn add_ids(headers: &mut HeaderMap, call: &Call) {
     headers.insert(X_REQUEST_ID.clone(), call.request_id.clone());
     if let Some(parent) = &call.trace.parent {
@@ -313,7 +336,11 @@ pub(crate) fn read<O: Operation>(answer: &Response, masker: &Masker<'_>) -> Resu
     let request_id = text(&X_REQUEST_ID).filter(|id| (1..=128).contains(&id.len()));
     let status = answer.status;
     if status == O::SUCCESS {
-        return Ok(Success { response: O::Response::default(), request_id });
+        return match O::decode(&answer.body) {
+            Ok(response) => Ok(Success { response, request_id }),
+            // The text quotes the answer.
+            Err(fault) => Err(Error::Malformed { cause: masker.mask(&fault.to_string()).into_owned(), request_id }),
+        };
     }
     if status.is_redirection() {
         return Err(Error::Redirected { status, request_id });

@@ -32,6 +32,7 @@ mod model;
 pub mod pb;
 mod peer;
 mod policy;
+mod resources;
 mod secret;
 pub mod server;
 mod service;

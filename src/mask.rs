@@ -52,6 +52,12 @@ impl<'a> Masker<'a> {
         Self { secrets: secrets.into_iter().filter(|secret| !secret.is_empty()).collect() }
     }
 
+    /// The same with more secrets.
+    pub(crate) fn with(mut self, secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        self.secrets.extend(secrets.into_iter().filter(|secret| !secret.is_empty()));
+        self
+    }
+
     /// The first [`LONGEST`] bytes of the text, with the secrets and their parts masked. Access key ids are masked in any text.
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let text = (0..=LONGEST.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default();

@@ -1,14 +1,19 @@
-//! Who may do what: the operator's rules, held against one call. It reads no file and asks nobody.
+//! Authorization: the operator's rules, held against the description of one request. A rule that restricts a kind of
+//! resource allows only requests that name some of that kind.
 
 use std::{collections::BTreeSet, fmt};
 
-use crate::{cloud::METHODS, peer::Identity};
+use crate::{
+    peer::Identity,
+    resources::{Domain, METHODS, Resources},
+};
 
-/// The rules. Without any, whoever can connect may do everything; with one, what no rule allows is refused.
+/// The rules. Without any, every peer may do everything; with one, a call that no rule allows is refused.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy(Vec<Rule>);
 
-/// One rule. It allows what fits all of its parts; a part left out fits everything.
+/// One rule. It allows calls that fit all of its parts. A part left out fits every call; a list of resources fits only
+/// calls that name some of that kind, each of them in the list.
 #[derive(Debug, Clone)]
 struct Rule {
     identity: Principal,
@@ -17,9 +22,10 @@ struct Rule {
     certificates: Option<Vec<String>>,
     /// In lower case, without a final dot.
     domains: Option<Vec<String>>,
+    instances: Option<Vec<String>>,
 }
 
-/// Whom a rule is for.
+/// The identities that a rule is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Principal {
     Anyone,
@@ -31,16 +37,8 @@ enum Principal {
     SpiffeBelow(String),
 }
 
-/// What a call asks for.
-#[derive(Debug, Clone)]
-pub(crate) struct Action<'a, D> {
-    pub(crate) method: &'a str,
-    pub(crate) project: &'a str,
-    pub(crate) certificate: &'a str,
-    pub(crate) domains: D,
-}
-
-/// The call is not allowed; the part of it that was too much: `call`, `method`, `project`, `certificate` or `domain`.
+/// The call is not allowed; the first part of it that no rule was left for: `call`, `method`, `project`, `certificate`,
+/// `instance` or `domain`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Denied(pub(crate) &'static str);
 
@@ -53,7 +51,7 @@ impl Policy {
     pub(crate) fn read(tables: &[toml::Table]) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let rules = tables.iter().enumerate().filter_map(|(index, table)| {
-            let mut fault = |what: &dyn fmt::Display| faults.push(format!("rule {}: {what}", index + 1));
+            let mut fault = |text: &dyn fmt::Display| faults.push(format!("rule {}: {text}", index + 1));
             rule(table, &mut fault)
         });
         let rules = rules.collect();
@@ -69,25 +67,20 @@ impl Policy {
         self.0.iter().any(|rule| !matches!(rule.identity, Principal::Anyone | Principal::Uid(_)))
     }
 
-    /// Holds a call against the rules while its project is not known yet.
+    /// Holds a request against the rules while its project is not known yet.
     ///
     /// # Errors
     ///
-    /// [`Denied`]: the rules refuse the call in every project.
-    pub(crate) fn check_without_project<'a>(
-        &self,
-        identity: &Identity,
-        action: Action<'_, impl Iterator<Item = &'a str>>,
-    ) -> Result<(), Denied> {
+    /// [`Denied`]: the rules refuse the request in every project.
+    pub(crate) fn check_without_project(&self, identity: &Identity, request: &Resources<'_>) -> Result<(), Denied> {
         if self.is_empty() {
             return Ok(());
         }
-        let left = self.left(identity, &action, |_| true)?;
+        let left = self.left(identity, request, |_| true)?;
         // The projects in which all domains so far are allowed; `None`: every project.
         let mut projects = projects_of(&left);
-        for domain in action.domains {
-            let domain = plain(domain);
-            let fits: Vec<&Rule> = left.iter().copied().filter(|rule| rule.allows_domain(&domain)).collect();
+        for domain in &request.domains {
+            let fits = rules_for(&left, *domain)?;
             projects = match (projects, projects_of(&fits)) {
                 (Some(before), Some(these)) => Some(before.intersection(&these).copied().collect()),
                 (before, these) => these.or(before),
@@ -99,54 +92,66 @@ impl Policy {
         Ok(())
     }
 
-    /// Holds a call against the rules. Each domain must be allowed, though not all by the same rule.
+    /// Holds a request against the rules. Each domain must be allowed, though not all by the same rule.
     ///
     /// # Errors
     ///
-    /// [`Denied`], with the first part of the call that no rule was left for.
-    pub(crate) fn check<'a>(
-        &self,
-        identity: &Identity,
-        action: Action<'_, impl Iterator<Item = &'a str>>,
-    ) -> Result<(), Denied> {
+    /// [`Denied`], with the first part of the request that no rule was left for.
+    pub(crate) fn check(&self, identity: &Identity, request: &Resources<'_>) -> Result<(), Denied> {
         if self.is_empty() {
             return Ok(());
         }
         let left =
-            self.left(identity, &action, |rule| any(rule.projects.as_deref(), |project| project == action.project))?;
-        for domain in action.domains {
-            let domain = plain(domain);
-            if !left.iter().any(|rule| rule.allows_domain(&domain)) {
-                return Err(Denied("domain"));
-            }
-        }
-        Ok(())
+            self.left(identity, request, |rule| any(rule.projects.as_deref(), |project| project == request.project))?;
+        request.domains.iter().try_for_each(|domain| rules_for(&left, *domain).map(drop))
     }
 
-    /// The rules that allow a call, its domains apart.
-    fn left<D>(
+    /// The rules that allow a request, each of its domains apart.
+    fn left(
         &self,
         identity: &Identity,
-        action: &Action<'_, D>,
+        request: &Resources<'_>,
         fits_project: impl Fn(&Rule) -> bool,
     ) -> Result<Vec<&Rule>, Denied> {
         let mut left: Vec<&Rule> = self.0.iter().filter(|rule| rule.identity.is(identity)).collect();
-        let mut keep = |what, fits: &dyn Fn(&Rule) -> bool| {
+        let mut keep = |part, fits: &dyn Fn(&Rule) -> bool| {
             left.retain(|rule| fits(rule));
-            if left.is_empty() { Err(Denied(what)) } else { Ok(()) }
+            if left.is_empty() { Err(Denied(part)) } else { Ok(()) }
         };
         keep("call", &|_| true)?;
-        keep("method", &|rule| any(rule.methods.as_deref(), |method| *method == action.method))?;
+        keep("method", &|rule| any(rule.methods.as_deref(), |method| *method == request.method.name))?;
         keep("project", &fits_project)?;
-        keep("certificate", &|rule| any(rule.certificates.as_deref(), |id| id == action.certificate))?;
+        keep("certificate", &|rule| all(rule.certificates.as_deref(), &request.certificates))?;
+        keep("instance", &|rule| match &rule.instances {
+            // Those beside a domain are held against the rules with it.
+            Some(_) if request.instances.is_empty() => !request.domains.is_empty(),
+            list => all(list.as_deref(), &request.instances),
+        })?;
+        keep("domain", &|rule| rule.domains.is_none() || !request.domains.is_empty())?;
         Ok(left)
     }
 }
 
 impl Rule {
-    fn allows_domain(&self, domain: &str) -> bool {
-        any(self.domains.as_deref(), |suffix| is_within(domain, suffix))
+    fn allows_domain(&self, plain_name: &str) -> bool {
+        any(self.domains.as_deref(), |suffix| is_within(plain_name, suffix))
     }
+
+    /// Whether a domain names its instances, and all of them are allowed.
+    fn allows_instances(&self, instances: &[String]) -> bool {
+        all(self.instances.as_deref(), instances)
+    }
+}
+
+/// The rules that allow a domain with its instances.
+fn rules_for<'a>(rules: &[&'a Rule], domain: Domain<'_>) -> Result<Vec<&'a Rule>, Denied> {
+    let name = plain(domain.name);
+    let mut fits: Vec<&Rule> = rules.iter().copied().filter(|rule| rule.allows_domain(&name)).collect();
+    if fits.is_empty() {
+        return Err(Denied("domain"));
+    }
+    fits.retain(|rule| rule.allows_instances(domain.instances));
+    if fits.is_empty() { Err(Denied("instance")) } else { Ok(fits) }
 }
 
 /// The projects that at least one of the rules is for; `None` if that is every project.
@@ -207,7 +212,7 @@ impl Principal {
 
 /// Reads one rule and tells its faults.
 fn rule(table: &toml::Table, fault: &mut dyn FnMut(&dyn fmt::Display)) -> Option<Rule> {
-    const KEYS: [&str; 5] = ["identity", "methods", "projects", "certificates", "domains"];
+    const KEYS: [&str; 6] = ["identity", "methods", "projects", "certificates", "domains", "instances"];
     for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         fault(&format_args!("{key} is no key of a rule"));
     }
@@ -215,7 +220,7 @@ fn rule(table: &toml::Table, fault: &mut dyn FnMut(&dyn fmt::Display)) -> Option
         None => Err("needs an identity"),
         Some(text) => Principal::parse(text),
     };
-    let identity = identity.map_err(|what| fault(&what)).ok();
+    let identity = identity.map_err(|text| fault(&text)).ok();
     let mut list = |key: &str| {
         let value = table.get(key)?;
         let texts: Option<Vec<String>> = value.as_array().filter(|texts| !texts.is_empty()).and_then(|texts| {
@@ -228,27 +233,34 @@ fn rule(table: &toml::Table, fault: &mut dyn FnMut(&dyn fmt::Display)) -> Option
         Some(texts.unwrap_or_default())
     };
     let (methods, projects, certificates) = (list("methods"), list("projects"), list("certificates"));
+    let instances = list("instances");
     let domains: Option<Vec<String>> = list("domains").map(|list| list.iter().map(|text| plain(text)).collect());
     if domains.iter().flatten().any(|domain| domain.is_empty() || domain.contains('*') || domain.starts_with('.')) {
         fault(&"domains must be plain names, as in example.com, which stands for what is below it too");
     }
     let methods = methods.map(|methods: Vec<String>| {
         let known = |name: &String| {
-            let found = METHODS
-                .iter()
-                .find(|method| *method == name || method.rsplit_once('/').is_some_and(|(_, short)| short == name));
+            let mut known = METHODS.iter().map(|method| method.name);
+            let found = known
+                .find(|method| method == name || method.rsplit_once('/').is_some_and(|(_, short)| short == name));
             if found.is_none() {
-                fault(&format_args!("methods has a name that is no method; known are {}", METHODS.join(", ")));
+                let known: Vec<_> = METHODS.iter().map(|method| method.name).collect();
+                fault(&format_args!("methods has a name that is no method; known are {}", known.join(", ")));
             }
-            found.copied()
+            found
         };
         methods.iter().filter_map(known).collect()
     });
-    Some(Rule { identity: identity?, methods, projects, certificates, domains })
+    Some(Rule { identity: identity?, methods, projects, certificates, domains, instances })
 }
 
 fn any<T>(list: Option<&[T]>, fits: impl Fn(&T) -> bool) -> bool {
     list.is_none_or(|list| list.iter().any(fits))
+}
+
+/// Whether the request's ids are all in the list, and are some.
+fn all(list: Option<&[String]>, ids: &[impl AsRef<str>]) -> bool {
+    list.is_none_or(|list| !ids.is_empty() && ids.iter().all(|id| list.iter().any(|known| known == id.as_ref())))
 }
 
 /// A domain as names are compared.
@@ -256,7 +268,7 @@ fn plain(domain: &str) -> String {
     domain.strip_suffix('.').unwrap_or(domain).to_ascii_lowercase()
 }
 
-/// Whether a domain is the suffix or below it, label by label. A wildcard is below what follows its star.
+/// Whether a domain is the suffix or below it, label by label. A wildcard is below the name that follows its star.
 fn is_within(domain: &str, suffix: &str) -> bool {
     domain.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

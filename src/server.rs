@@ -1,6 +1,7 @@
 //! The server: builds the components from the settings, binds the ports, runs the workers and drains them.
 
 mod admin;
+pub(crate) mod codec;
 mod connection;
 mod eviction;
 mod inbound;
@@ -29,12 +30,9 @@ use crate::{
     audit::{Audit, Destination},
     cloud::{self, Client},
     credentials::{self, Credentials, Project},
-    pb::{
-        self,
-        certificate_service_server::{CertificateServiceServer, SERVICE_NAME},
-    },
+    pb,
     policy::Policy,
-    service::Certificates,
+    service::{self, Certificates},
     telemetry::{Abort, Metrics},
     tls::{self, Tls},
     upstream::{self, Upstream},
@@ -215,7 +213,7 @@ impl Server {
             let (policy, metrics) = (settings.policy.clone(), Arc::clone(&shared.metrics));
             let service = Certificates::new(cloud.with_pool(pool()?), policy, settings.require_instance_ids, metrics);
             // No compression in tonic: it reads messages that are complete and decompressed already.
-            let service = CertificateServiceServer::new(service).max_decoding_message_size(settings.max_message_size);
+            let service = service::Server::new(service).max_decoding_message_size(settings.max_message_size);
             let inbound = Inbound::new(service, routes(&health), Arc::clone(&shared));
             Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
@@ -281,7 +279,7 @@ impl Server {
     /// Sets the readiness of all services. Liveness stays up during a drain: a restart would abort the calls in progress.
     async fn report(&self, status: ServingStatus) {
         self.health.set_service_status("liveness", ServingStatus::Serving).await;
-        for service in ["", SERVICE_NAME, "readiness"] {
+        for service in ["", service::NAME, "readiness"] {
             self.health.set_service_status(service, status).await;
         }
     }

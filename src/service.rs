@@ -1,9 +1,7 @@
-//! The RPCs: each validates its message, has the cloud called, and answers. Paths, fields and errors are the business of
-//! others.
+//! The RPCs: each validates its message, asks the policy, has the cloud called, and answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use http::Method;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
@@ -11,12 +9,33 @@ use crate::{
     audit::Subject,
     call::Call,
     cloud::{Client, Operation},
-    pb::{self, certificate_service_server::CertificateService},
-    policy::{Action, Denied, Policy},
+    pb::{
+        self,
+        certificate_service_server::{CertificateService, CertificateServiceServer, SERVICE_NAME},
+    },
+    peer::Peer,
+    policy::{Denied, Policy},
+    resources::Resources,
     status,
     telemetry::Metrics,
-    validate::{Names, Rules, Validate},
+    validate::{Rules, Validate},
 };
+
+/// The service as the server serves it.
+pub(crate) type Server = CertificateServiceServer<Certificates>;
+
+/// The name of the service, as health checks know it.
+pub(crate) const NAME: &str = SERVICE_NAME;
+
+/// A call as the server hands it over, in the extensions of its request.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) call: Call,
+    /// The verified identity of the caller.
+    pub(crate) peer: Arc<Peer>,
+    /// The resources that the call is to change, for the audit log if there is one: set once, when they are known.
+    pub(crate) subject: Option<Arc<OnceLock<Subject>>>,
+}
 
 /// The service as the cloud's client serves it.
 #[derive(Debug)]
@@ -33,49 +52,27 @@ impl Certificates {
         Self { cloud, policy, rules, metrics }
     }
 
-    /// What every operation does.
+    /// Serves any operation.
     async fn perform<O>(&self, request: Request<O>) -> Result<Response<O::Response>, Status>
     where
-        O: Operation + Validate + prost::Message,
+        O: Operation + Validate,
     {
-        let call = request.extensions().get::<Arc<Call>>().cloned().expect("every call comes through `inbound`");
+        let context =
+            request.extensions().get::<Arc<Context>>().cloned().expect("every call comes through `inbound`");
         let request = request.into_inner();
-        let mut names = request.names();
         let violations = request.violations(self.rules);
         if violations.total > 0 {
-            return Err(status::invalid_request(&violations));
+            return Err(status::invalid_request(&violations).status(O::METHOD.is_change));
         }
-        let action = Action {
-            method: O::METHOD,
-            project: names.project_id,
-            certificate: names.certificate_id,
-            domains: names.domains.iter().map(|entry| entry.domain.as_str()),
-        };
-        let identity = &call.peer.identity;
-        let default = if names.project_id.is_empty() { self.cloud.known_default_project() } else { None };
-        let default = if names.project_id.is_empty() && default.is_none() {
-            // A caller that may do this in no project has nobody asked for one.
-            if let Err(denied) = self.policy.check_without_project(identity, action.clone()) {
-                note::<O>(&call, names);
-                return Err(self.denied::<O>(&denied));
-            }
-            let found = self.cloud.default_project().await;
-            found.map_err(|error| {
-                note::<O>(&call, names);
-                status::from_cloud(&error, names)
-            })?
-        } else {
-            default
-        };
+        let mut resources = request.resources();
+        let default = if resources.project.is_empty() { self.default_project(&context, &resources).await? } else { None };
         if let Some(project) = &default {
-            names.project_id = project;
+            resources.project = project;
         }
-        note::<O>(&call, names);
-        if let Err(denied) = self.policy.check(identity, Action { project: names.project_id, ..action }) {
-            return Err(self.denied::<O>(&denied));
-        }
-        let done = self.cloud.call(&request, default.as_deref(), &call).await;
-        let done = done.map_err(|error| status::from_cloud(&error, names))?;
+        note(&context, &resources);
+        self.policy.check(&context.peer.identity, &resources).map_err(|denied| self.denied(&denied, &resources))?;
+        let done = self.cloud.call(&request, &resources, &context.call).await;
+        let done = done.map_err(|error| status::from_cloud(&error, &resources))?;
         let mut response = Response::new(done.response);
         if let Some(id) = done.request_id.and_then(|id| id.parse().ok()) {
             response.metadata_mut().insert("apig-request-id", id);
@@ -83,31 +80,63 @@ impl Certificates {
         Ok(response)
     }
 
-    fn denied<O: Operation>(&self, Denied(part): &Denied) -> Status {
-        self.metrics.calls_denied.inc();
-        status::caller_not_allowed(part, O::METHOD)
-    }
-}
-
-/// Notes the names of a valid request for the log, and for the audit log if it changes something. Not before: the fields
-/// of other requests could be a megabyte of anything.
-fn note<O: Operation>(call: &Call, names: Names<'_>) {
-    tracing::record_all!(Span::current(), project_id = names.project_id, certificate_id = names.certificate_id);
-    if let Some(subject) = &call.subject
-        && O::VERB != Method::GET
-    {
-        let domains = names.domains.iter().map(|entry| entry.domain.clone()).collect();
-        let (project_id, certificate_id) = (names.project_id.to_owned(), names.certificate_id.to_owned());
-        let _ = subject.set(Subject { project_id, certificate_id, domains });
-    }
-}
-
-#[tonic::async_trait]
-impl CertificateService for Certificates {
-    async fn attach_domains(
+    /// The project of a request that names none.
+    async fn default_project(
         &self,
-        request: Request<pb::AttachDomainsRequest>,
-    ) -> Result<Response<pb::AttachDomainsResponse>, Status> {
-        self.perform(request).await
+        context: &Context,
+        resources: &Resources<'_>,
+    ) -> Result<Option<Arc<str>>, Status> {
+        if let Some(known) = self.cloud.known_default_project() {
+            return Ok(Some(known));
+        }
+        // IAM is not asked on behalf of a caller that may do this in no project.
+        if let Err(denied) = self.policy.check_without_project(&context.peer.identity, resources) {
+            note(context, resources);
+            return Err(self.denied(&denied, resources));
+        }
+        self.cloud.default_project().await.map_err(|error| {
+            note(context, resources);
+            status::from_cloud(&error, resources)
+        })
     }
+
+    fn denied(&self, Denied(part): &Denied, resources: &Resources<'_>) -> Status {
+        self.metrics.calls_denied.inc();
+        status::caller_not_allowed(part, resources.method.name).status(resources.method.is_change)
+    }
+}
+
+/// Notes the resources of a valid request for the log, and for the audit log if it is a change. Not before: the fields of
+/// other requests could be a megabyte of anything.
+fn note(context: &Context, resources: &Resources<'_>) {
+    let span = Span::current();
+    span.record("project_id", resources.project);
+    if let Some(certificate) = resources.certificate() {
+        span.record("certificate_id", certificate);
+    }
+    if let Some(subject) = &context.subject
+        && resources.method.is_change
+    {
+        let _ = subject.set(Subject::of(resources));
+    }
+}
+
+/// Implements a service: a line for each method, with its request.
+macro_rules! serve {
+    ($service:ident: $($method:ident($request:ident)),* $(,)?) => {
+        #[tonic::async_trait]
+        impl $service for Certificates {
+            $(async fn $method(
+                &self,
+                request: Request<pb::$request>,
+            ) -> Result<Response<<pb::$request as Operation>::Response>, Status> {
+                self.perform(request).await
+            })*
+        }
+    };
+}
+
+serve! {
+    CertificateService:
+    attach_domains(AttachDomainsRequest),
 }

@@ -1,15 +1,13 @@
-//! What went wrong becomes a gRPC status that a program can act on: code, message, `google.rpc` details, and the
-//! metadata beside them. It has never heard of HTTP headers.
+//! Makes a gRPC status of a failure that a program can act on: code, message, `google.rpc` details, and the metadata
+//! beside them.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod local;
 mod size_limit;
 
-use std::{collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{
     BadRequest, ErrorDetail, ErrorInfo, FieldViolation, Help, HelpLink, PreconditionFailure, PreconditionViolation,
@@ -21,15 +19,13 @@ pub(crate) use self::local::{
     request_stalled, shutting_down, too_far_ahead, too_many_entries, unimplemented, unreadable_message,
     unsupported_encoding,
 };
-use self::local::{
-    circuit_open, garbled, lost, queue_full, rate_limited, redirected, unexpected, unreachable, unsafe_request,
-};
+pub(crate) use self::local::Local;
 use crate::{
     cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
-    validate::Names,
+    resources::{self, Resources},
 };
 
-/// `ErrorInfo.domain` of what the cloud refused.
+/// `ErrorInfo.domain` of the cloud's refusals.
 const CLOUD: &str = "apig.huaweicloud.com";
 
 /// The vendor's page on error codes of the API gateway.
@@ -57,20 +53,26 @@ pub(crate) fn code(kind: Kind) -> Code {
 }
 
 /// The status for a call that the cloud did not serve.
-pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
+pub(crate) fn from_cloud(error: &Error, request: &Resources<'_>) -> Status {
+    let local = |local: Local| local.status(request.method.is_change);
     let mut status = match error {
-        Error::Refused(refusal) => refused(refusal, names),
-        Error::CredentialsRefused(refusal, skew) => local::credentials_refused(refusal, *skew),
-        Error::Unauthorized(missing) => local::unauthorized(missing, names.project_id),
-        Error::CircuitOpen(wait) => circuit_open(*wait),
-        Error::RateLimited(limited) => rate_limited(*limited),
-        Error::LockQueueFull(full) => queue_full(*full),
-        Error::Unreachable(cause) => unreachable(cause),
-        Error::ConnectionLost(cause) => lost(cause),
-        Error::Decode(cause) => garbled(cause),
-        Error::Redirected { status, .. } => redirected(status.as_u16()),
-        Error::Unexpected { status, content_type, .. } => unexpected(status.as_u16(), content_type.as_deref()),
-        Error::UnsafeRequest(field) => unsafe_request(field),
+        Error::Refused(refusal) => refused(refusal, request),
+        Error::CredentialsRefused(refusal, skew) => local(local::credentials_refused(refusal, *skew)),
+        Error::Unauthorized(missing) => local(local::unauthorized(missing, request.project)),
+        Error::CircuitOpen(wait) => local(local::circuit_open(*wait)),
+        Error::RateLimited(limited) => local(local::rate_limited(*limited)),
+        Error::LockQueueFull(full) => local(local::queue_full(*full)),
+        Error::Unreachable(cause) => local(local::unreachable(cause)),
+        Error::ConnectionLost(cause) => local(local::lost(cause)),
+        Error::ReadInterrupted(cause) => local(local::read_interrupted(cause)),
+        Error::Decode(cause) => local(local::garbled(cause)),
+        Error::Malformed { cause, .. } => local(local::malformed(cause)),
+        Error::NoMemory => local(local::no_memory()),
+        Error::Redirected { status, .. } => local(local::redirected(status.as_u16())),
+        Error::Unexpected { status, content_type, .. } => {
+            local(local::unexpected(status.as_u16(), content_type.as_deref()))
+        }
+        Error::UnsafeRequest(field) => local(local::unsafe_request(field)),
     };
     if let Some(id) = error.request_id().and_then(|id| id.parse().ok()) {
         status.metadata_mut().insert("apig-request-id", id);
@@ -78,20 +80,22 @@ pub(crate) fn from_cloud(error: &Error, names: Names<'_>) -> Status {
     status
 }
 
-/// The status for what the cloud refused.
-fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
+/// The status for a refusal of the cloud.
+fn refused(refusal: &Refusal, request: &Resources<'_>) -> Status {
+    let is_unknown = request.method.is_change && refusal.processed() == Processed::Unknown;
+    let reason = reason(refusal);
     let kind = refusal.kind();
     let description = || refusal.row().map_or("", |row| row.meaning);
-    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(reason(refusal), CLOUD, metadata(refusal)).into()];
+    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(&reason, CLOUD, metadata(refusal, is_unknown)).into()];
     if let Some(wait) = refusal.wait() {
         details.push(RetryInfo::new(Some(wait)).into());
     }
     match kind {
-        Kind::NotFound | Kind::AlreadyExists => details.push(resource(refusal, names).into()),
+        Kind::NotFound | Kind::AlreadyExists => details.push(resource(refusal, request).into()),
         Kind::ResourceExhausted => details.push(quota(refusal).into()),
         Kind::FailedPrecondition => {
             let type_ = refusal.row().and_then(|row| row.subject).unwrap_or("CLOUD_STATE");
-            let subject = format!("certificates/{}", names.certificate_id);
+            let subject = request.certificate().map(|id| format!("certificates/{id}")).unwrap_or_default();
             details
                 .push(PreconditionFailure::new(vec![PreconditionViolation::new(type_, subject, description())]).into());
         }
@@ -107,7 +111,7 @@ fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
     let violations: Vec<FieldViolation> = refusal
         .parameters()
         .take(MOST_PARAMETERS)
-        .map(|parameter| FieldViolation::new(field(parameter, names), description()))
+        .map(|parameter| FieldViolation::new(request.field(parameter), description()))
         .collect();
     if !violations.is_empty() {
         details.push(BadRequest::new(violations).into());
@@ -117,7 +121,9 @@ fn refused(refusal: &Refusal, names: Names<'_>) -> Status {
     }
     details.push(Help::new(vec![HelpLink::new("Error codes of the API gateway", ERROR_CODES)]).into());
     let mut status = size_limit::status(code(kind), &refusal.message, details);
-    pushback(&mut status, refusal);
+    pushback(&mut status, refusal, is_unknown);
+    let outcome = is_unknown.then_some(Outcome::Unknown);
+    status.set_source(Arc::new(Ending { reason: reason.into(), outcome }));
     status
 }
 
@@ -131,8 +137,8 @@ fn reason(refusal: &Refusal) -> String {
     }
 }
 
-/// What a program may want to know of the refusal.
-fn metadata(refusal: &Refusal) -> HashMap<String, String> {
+/// The facts of a refusal that a program can use.
+fn metadata(refusal: &Refusal, is_unknown: bool) -> HashMap<String, String> {
     let mut metadata = HashMap::from([("http_status".to_owned(), refusal.status.to_string())]);
     let mut note = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -154,14 +160,14 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         note("quota_limit", Some(&limit.to_string()));
         note("quota_window", Some(&format!("{}s", window.as_secs())));
     }
-    note("outcome", (refusal.processed() == Processed::Unknown).then_some("unknown"));
+    note("outcome", is_unknown.then_some("unknown"));
     let encoded = refusal.encoded_authorization_message.as_deref();
     // Half of it could not be decoded, so it is whole or not there at all.
     note("encoded_authorization_message", encoded.filter(|text| text.len() <= size_limit::MOST_OPAQUE));
     metadata
 }
 
-/// What is used up, and how much of it there was.
+/// The quota that is used up, and its size.
 fn quota(refusal: &Refusal) -> QuotaFailure {
     let row = refusal.row();
     let subject = row.and_then(|row| row.subject).unwrap_or("requests");
@@ -174,49 +180,29 @@ fn quota(refusal: &Refusal) -> QuotaFailure {
     QuotaFailure::new(vec![violation])
 }
 
-/// What is missing, or there already. The catalogue knows its type; its name is the request's, where only one can be meant.
-fn resource(refusal: &Refusal, names: Names<'_>) -> ResourceInfo {
+/// The resource that is missing, or there already. The catalogue knows its type; its name is the request's, where only one
+/// can be meant.
+fn resource(refusal: &Refusal, request: &Resources<'_>) -> ResourceInfo {
     let row = refusal.row();
     let type_ = row.and_then(|row| row.resource).unwrap_or("resource");
-    let name = match (type_, names.domains) {
-        ("certificate", _) => names.certificate_id,
-        ("project", _) => names.project_id,
-        ("domain", [domain]) => &domain.domain,
-        ("instance", domains) => {
-            let mut instances = domains.iter().flat_map(|domain| &domain.instance_ids);
-            match (
-                instances.clone().find(|id| refusal.message.contains(id.as_str())),
-                instances.next(),
-                instances.next(),
-            ) {
-                (Some(meant), ..) | (None, Some(meant), None) => meant,
-                _ => "",
-            }
-        }
-        _ => "",
+    let meant = |kind| request.meant(kind, &refusal.message);
+    let name = match type_ {
+        "project" => meant(resources::Kind::Project),
+        "certificate" => meant(resources::Kind::Certificate),
+        "instance" => meant(resources::Kind::Instance),
+        "api-group" => meant(resources::Kind::ApiGroup),
+        "domain" => meant(resources::Kind::Domain).or_else(|| meant(resources::Kind::DomainId)),
+        _ => None,
     };
-    let owner = if names.project_id.is_empty() { String::new() } else { format!("projects/{}", names.project_id) };
-    ResourceInfo::new(type_, name, owner, row.map_or("", |row| row.meaning))
-}
-
-/// The field of the request that carries a parameter of the cloud; the parameter's own name when none does.
-fn field(parameter: &str, names: Names<'_>) -> String {
-    let of_domain = |field: &str| match names.domains {
-        [_] => format!("domains[0].{field}"),
-        _ => "domains".to_owned(),
-    };
-    match parameter {
-        "domain" | "verified_client_certificate_enabled" | "instance_ids" => of_domain(parameter),
-        "instance_id" => of_domain("instance_ids"),
-        _ => parameter.to_owned(),
-    }
+    let owner = if request.project.is_empty() { String::new() } else { format!("projects/{}", request.project) };
+    ResourceInfo::new(type_, name.unwrap_or_default(), owner, row.map_or("", |row| row.meaning))
 }
 
 /// Tells clients that repeat by themselves when to do so (gRFC A6), or not to.
-fn pushback(status: &mut Status, refusal: &Refusal) {
+fn pushback(status: &mut Status, refusal: &Refusal, is_unknown: bool) {
     let delay = match (refusal.processed(), refusal.retry_after) {
-        // A repeat could do twice what may have been done already.
-        (Processed::Unknown, _) if status.code() == Code::Unavailable => "-1".to_owned(),
+        // A repeat could make the change twice.
+        _ if is_unknown && status.code() == Code::Unavailable => "-1".to_owned(),
         (Processed::No, Some(wait)) => millis(wait),
         _ => return,
     };
@@ -229,50 +215,46 @@ fn millis(wait: Duration) -> String {
     wait.as_millis().to_string()
 }
 
-/// What a status says of an error.
-#[derive(Debug)]
-pub(crate) struct Told {
-    pub(crate) reason: String,
-    /// What is known of the change, where the cloud has not answered.
-    pub(crate) outcome: Option<String>,
+/// The known effect of a change when its call ends without success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It has certainly not been made.
+    NotSent,
+    /// It may or may not have been made.
+    Unknown,
 }
 
-/// Reads the details of a status that this gateway made, for logs.
-pub(crate) fn told(details: Bytes) -> Option<Told> {
-    /// `google.rpc.Status`, no more of it than is wanted: its fields are not copied.
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Outer {
-        #[prost(message, repeated, tag = "3")]
-        details: Vec<Detail>,
+impl Outcome {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Unknown => "unknown",
+        }
     }
-    /// `google.protobuf.Any`
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Detail {
-        #[prost(bytes = "bytes", tag = "2")]
-        value: Bytes,
-    }
-    /// `google.rpc.ErrorInfo`
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Info {
-        #[prost(string, tag = "1")]
-        reason: String,
-        #[prost(message, repeated, tag = "3")]
-        metadata: Vec<Fact>,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Fact {
-        #[prost(bytes = "bytes", tag = "1")]
-        name: Bytes,
-        #[prost(bytes = "bytes", tag = "2")]
-        value: Bytes,
-    }
-
-    // It always comes first.
-    let info = Outer::decode(details).ok()?.details.into_iter().next()?;
-    let Info { reason, metadata } = Info::decode(info.value).ok()?;
-    let outcome = metadata.into_iter().find(|fact| *fact.name == *b"outcome");
-    Some(Told { reason, outcome: outcome.and_then(|fact| String::from_utf8(fact.value.to_vec()).ok()) })
 }
+
+/// Reason and outcome of a failed call, for logs. It travels beside the status, as its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) reason: Cow<'static, str>,
+    /// `None` for reads, and where the cloud has answered for good.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+impl Ending {
+    /// That of a status which this module made.
+    pub(crate) fn of(status: &Status) -> Option<&Self> {
+        std::error::Error::source(status)?.downcast_ref()
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Ending {}
 
 #[cfg(test)]
 mod tests;

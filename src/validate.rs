@@ -1,9 +1,11 @@
-//! Every violation of a request, by field path, found before anything goes upstream. What only the cloud can judge
-//! (whether a domain exists, say) it leaves to the cloud.
+//! Every violation of a request, by field path, found before anything goes upstream. Rules on single fields stand in the
+//! .proto and are generated; the cloud judges the rest, such as the existence of a domain.
+
+use std::fmt;
 
 use crate::pb;
 
-/// What this gateway demands of requests beyond the API's own rules.
+/// The demands of this gateway on requests beyond the API's own rules.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     /// A request may leave `project_id` empty.
@@ -17,7 +19,7 @@ pub(crate) struct Rules {
 pub(crate) struct Violation {
     /// The path to the field, as in `domains[1].domain`.
     pub(crate) field: String,
-    /// What the field must be. Never the value: it may be huge, or secret.
+    /// The rule that it breaks. Never the value: it may be huge, or secret.
     pub(crate) description: &'static str,
 }
 
@@ -35,81 +37,126 @@ const MOST_KEPT: usize = 128;
 
 const ID_RULE: &str = "must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~, and not . nor ..";
 
-/// What a request is about, for answers that name it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Names<'a> {
-    pub(crate) project_id: &'a str,
-    pub(crate) certificate_id: &'a str,
-    pub(crate) domains: &'a [pb::AttachOrDetachDomainInfo],
+/// The rules that the .proto states of a message's fields: generated.
+pub(crate) trait Check {
+    /// Adds each violation of the message at this path.
+    fn check(&self, at: &At<'_>, rules: Rules, found: &mut Violations);
 }
 
-/// A request that can be held against the rules.
-pub(crate) trait Validate {
-    /// What the request is about.
-    fn names(&self) -> Names<'_>;
+include!(concat!(env!("OUT_DIR"), "/checks.rs"));
 
-    /// Everything that is wrong with the request.
-    fn violations(&self, rules: Rules) -> Violations;
-}
-
-impl Validate for pb::AttachDomainsRequest {
-    fn names(&self) -> Names<'_> {
-        Names { project_id: &self.project_id, certificate_id: &self.certificate_id, domains: &self.domains }
+/// A request with all its rules.
+pub(crate) trait Validate: Check {
+    /// Adds violations of rules that the .proto does not state.
+    fn check_more(&self, found: &mut Violations) {
+        let _ = found;
     }
 
+    /// Everything that is wrong with the request.
     fn violations(&self, rules: Rules) -> Violations {
         let mut found = Violations::default();
-        project_id(&mut found, &self.project_id, rules);
-        id(&mut found, &self.certificate_id, || "certificate_id".into());
-        domains(&mut found, &self.domains, rules);
+        self.check(&At::ROOT, rules, &mut found);
+        self.check_more(&mut found);
         found
     }
 }
 
-fn project_id(found: &mut Violations, project_id: &str, rules: Rules) {
-    if !project_id.is_empty() {
-        id(found, project_id, || "project_id".into());
-    } else if !rules.has_default_project {
-        found.add(|| "project_id".into(), "is required: this gateway has no default project");
+impl Validate for pb::AttachDomainsRequest {}
+
+/// The path of a field. It is text only once there is a violation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'a> {
+    parent: Option<&'a At<'a>>,
+    name: &'static str,
+    index: Option<usize>,
+}
+
+impl At<'_> {
+    pub(crate) const ROOT: Self = At { parent: None, name: "", index: None };
+
+    /// A field of the message at this path.
+    pub(crate) fn field<'a>(&'a self, name: &'static str) -> At<'a> {
+        At { parent: Some(self), name, index: None }
+    }
+
+    /// An entry of a list in the message at this path.
+    pub(crate) fn entry<'a>(&'a self, name: &'static str, index: usize) -> At<'a> {
+        At { parent: Some(self), name, index: Some(index) }
     }
 }
 
-fn domains(found: &mut Violations, domains: &[pb::AttachOrDetachDomainInfo], rules: Rules) {
-    if domains.is_empty() {
-        found.add(|| "domains".into(), "must name at least one domain");
-    }
-    for (index, entry) in domains.iter().enumerate() {
-        domain(found, &entry.domain, || format!("domains[{index}].domain"));
-        if entry.instance_ids.is_empty() && rules.require_instance_ids {
-            found.add(
-                || format!("domains[{index}].instance_ids"),
-                "must name the instances: this gateway refuses to act on all of them",
-            );
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent.filter(|parent| parent.parent.is_some()) {
+            write!(f, "{parent}.")?;
         }
-        for (at, instance_id) in entry.instance_ids.iter().enumerate() {
-            id(found, instance_id, || format!("domains[{index}].instance_ids[{at}]"));
+        f.write_str(self.name)?;
+        match self.index {
+            Some(index) => write!(f, "[{index}]"),
+            None => Ok(()),
         }
     }
 }
 
-fn domain(found: &mut Violations, domain: &str, field: impl Fn() -> String) {
-    if domain.is_empty() {
-        found.add(&field, "must not be empty");
+/// The rules that a field can have.
+#[allow(dead_code, reason = "generated code calls them, and not every API has a field for each")]
+impl Violations {
+    fn project(&mut self, at: &At<'_>, project: &str, rules: Rules) {
+        if !project.is_empty() {
+            self.id(at, project, true);
+        } else if !rules.has_default_project {
+            self.add(at, "is required: this gateway has no default project");
+        }
     }
-    // No string of fewer bytes has more characters, so short ones are not counted.
-    if domain.len() > 253 && domain.chars().count() > 253 {
-        found.add(&field, "must not be longer than 253 characters");
-    }
-    // Names are of plain ASCII nearly always; every byte at once, without a branch, is several times faster.
-    let is_plain = domain.bytes().fold(true, |plain, byte| plain & byte.is_ascii_graphic());
-    if !is_plain && domain.chars().any(|character| character.is_whitespace() || character.is_control()) {
-        found.add(&field, "must not contain white space or control characters");
-    }
-}
 
-fn id(found: &mut Violations, id: &str, field: impl Fn() -> String) {
-    if !is_safe_segment(id) {
-        found.add(field, ID_RULE);
+    fn id(&mut self, at: &At<'_>, id: &str, is_required: bool) {
+        if (is_required || !id.is_empty()) && !is_safe_segment(id) {
+            self.add(at, ID_RULE);
+        }
+    }
+
+    fn domain(&mut self, at: &At<'_>, domain: &str, is_required: bool) {
+        if is_required && domain.is_empty() {
+            self.add(at, "must not be empty");
+        }
+        // No string of fewer bytes has more characters, so short ones are not counted.
+        if domain.len() > 253 && domain.chars().count() > 253 {
+            self.add(at, "must not be longer than 253 characters");
+        }
+        // Names are of plain ASCII nearly always; every byte at once, without a branch, is several times faster.
+        let is_plain = domain.bytes().fold(true, |plain, byte| plain & byte.is_ascii_graphic());
+        if !is_plain && domain.chars().any(|character| character.is_whitespace() || character.is_control()) {
+            self.add(at, "must not contain white space or control characters");
+        }
+    }
+
+    /// The instances of a domain: none means all.
+    fn instances(&mut self, at: &At<'_>, count: usize, rules: Rules) {
+        if count == 0 && rules.require_instance_ids {
+            self.add(at, "must name the instances: this gateway refuses to act on all of them");
+        }
+    }
+
+    fn not_empty(&mut self, at: &At<'_>, length: usize) {
+        if length == 0 {
+            self.add(at, "must not be empty");
+        }
+    }
+
+    fn present(&mut self, at: &At<'_>, is_present: bool) {
+        if !is_present {
+            self.add(at, "is required");
+        }
+    }
+
+    /// The page of a list.
+    fn page(&mut self, offset: Option<i64>, limit: Option<i32>) {
+        if offset.is_some_and(|offset| offset < 0) {
+            self.add(&At::ROOT.field("offset"), "must not be negative");
+        }
+        if limit.is_some_and(|limit| !(1..=500).contains(&limit)) {
+            self.add(&At::ROOT.field("limit"), "must be from 1 to 500");
+        }
     }
 }
 
@@ -124,10 +171,10 @@ pub(crate) fn is_safe_segment(text: &str) -> bool {
 }
 
 impl Violations {
-    fn add(&mut self, field: impl FnOnce() -> String, description: &'static str) {
+    fn add(&mut self, at: &At<'_>, description: &'static str) {
         self.total += 1;
         if self.first.len() < MOST_KEPT {
-            self.first.push(Violation { field: field(), description });
+            self.first.push(Violation { field: at.to_string(), description });
         }
     }
 }
@@ -215,6 +262,21 @@ mod tests {
         let request = request("p", "c", &vec![("", &[] as &[&str]); 1000]);
         let found = request.violations(OPEN);
         assert_eq!((found.first.len(), found.total), (MOST_KEPT, 1000));
+    }
+
+    #[test]
+    fn a_page_has_bounds() {
+        let fields = |offset, limit| {
+            let mut found = Violations::default();
+            found.page(offset, limit);
+            found.first.into_iter().map(|violation| violation.field).collect::<Vec<_>>()
+        };
+        for (offset, limit) in [(None, None), (Some(0), Some(1)), (Some(i64::MAX), Some(500))] {
+            assert_eq!(fields(offset, limit), Vec::<String>::new());
+        }
+        for limit in [0, -1, 501] {
+            assert_eq!(fields(Some(-1), Some(limit)), ["offset", "limit"]);
+        }
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use super::{
     Admission, Bound, CALL_COST, Connection, MAX_STREAMS_PER_CONNECTION, Rejected, Scope, Unfinished,
     sync::{Arc, AtomicBool, AtomicUsize, Ordering},
 };
+use crate::call::Account;
 
 /// The class of a call, which selects its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +104,6 @@ impl Permit {
         if self.is_shared { limit.saturating_sub(limit / 4) } else { limit }
     }
 
-    /// The caller as a number, the same for each call of one identity.
-    pub(crate) fn caller(&self) -> u64 {
-        self.connection.caller.id()
-    }
-
     /// The limit for this class: a little higher for health checks, which are served even while calls are shed.
     pub(super) fn with_reserve(&self, limit: usize) -> usize {
         if self.class == Class::Call { limit } else { limit.saturating_add(limit / 16).saturating_add(1) }
@@ -197,6 +193,20 @@ impl Permit {
         }
         self.is_running.store(true, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+impl Account for Permit {
+    fn charge(&self, bytes: usize) -> bool {
+        Self::charge(self, bytes).is_ok()
+    }
+
+    fn share_of(&self, limit: usize) -> usize {
+        Self::share_of(self, limit)
+    }
+
+    fn caller(&self) -> u64 {
+        self.connection.caller.id()
     }
 }
 

@@ -33,7 +33,7 @@ impl ClockSkew {
 pub(crate) enum Error {
     /// The cloud said no.
     Refused(Box<Refusal>),
-    /// The cloud said no to a credential that this gateway holds: the operator's to mend.
+    /// The cloud said no to a credential that this gateway holds; its operator has to fix it.
     CredentialsRefused(Box<Refusal>, Option<ClockSkew>),
     /// The upstream is down, and requests fail fast until this is over. Nothing was sent.
     CircuitOpen(Duration),
@@ -45,14 +45,20 @@ pub(crate) enum Error {
     Unauthorized(CredentialError),
     /// No connection: nothing was sent.
     Unreachable(String),
-    /// The connection broke after the request had left: the outcome is unknown.
+    /// The connection broke after the request of a change had left: the outcome is unknown.
     ConnectionLost(String),
+    /// The connection broke after the request of a read had left.
+    ReadInterrupted(String),
     /// An answer that is no HTTP: the outcome is unknown.
     Decode(String),
     /// A redirect, which is never followed.
     Redirected { status: StatusCode, request_id: Option<String> },
     /// A status below 400 that the operation does not document, such as a login page's 200.
     Unexpected { status: StatusCode, content_type: Option<String>, request_id: Option<String> },
+    /// A success without the documented body: cut, malformed or too large.
+    Malformed { cause: String, request_id: Option<String> },
+    /// No memory was left for the body of a success.
+    NoMemory,
     /// A value of the request would leave its place in the path; validation must not let it come here.
     UnsafeRequest(&'static str),
 }
@@ -62,13 +68,17 @@ impl Error {
     pub(crate) fn request_id(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) | Self::CredentialsRefused(refusal, _) => refusal.request_id.as_deref(),
-            Self::Redirected { request_id, .. } | Self::Unexpected { request_id, .. } => request_id.as_deref(),
+            Self::Redirected { request_id, .. }
+            | Self::Unexpected { request_id, .. }
+            | Self::Malformed { request_id, .. } => request_id.as_deref(),
             Self::CircuitOpen(_)
             | Self::RateLimited(_)
             | Self::LockQueueFull(_)
             | Self::Unauthorized(_)
             | Self::Unreachable(_)
             | Self::ConnectionLost(_)
+            | Self::ReadInterrupted(_)
+            | Self::NoMemory
             | Self::Decode(_)
             | Self::UnsafeRequest(_) => None,
         }

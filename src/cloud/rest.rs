@@ -1,73 +1,114 @@
-//! A message and its binding become verb, path and JSON body. The bindings are generated from the .proto, so no
-//! operation's path or fields are written here; and nothing here sends anything.
+//! A message becomes verb, path, query and JSON body. All of an operation is generated from the .proto, so no path and no
+//! field is written here; and nothing here sends anything.
 
-use std::ops::Range;
+use std::fmt::{self, Display, Write as _};
 
 use bytes::Bytes;
 use http::{Method as Verb, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
 
-use crate::{pb, validate::is_safe_segment};
+use crate::{
+    pb,
+    resources::{Describe, Resources},
+    secret,
+    validate::is_safe_segment,
+};
 
 /// A request message with the REST form that its method's `google.api.http` option gives it.
-pub(crate) trait Operation: serde::Serialize + prost::Message {
-    /// What the method answers.
+pub(crate) trait Operation: Describe {
+    /// The answer of the method.
     type Response: Default;
-    /// The full name of the method, as in a gRPC path.
-    const METHOD: &'static str;
     /// The verb.
     const VERB: Verb;
-    /// Whether the fields outside the path travel as a JSON body.
-    const HAS_BODY: bool;
     /// The one status that means success.
     const SUCCESS: StatusCode;
+    /// Whether success has a body.
+    const HAS_ANSWER: bool;
     /// The path, segment by segment.
     fn path(&self) -> impl Iterator<Item = Segment<'_>>;
+    /// Adds the fields that travel in the query.
+    fn query(&self, query: &mut Query);
+    /// The JSON body.
+    fn body(&self) -> Option<Vec<u8>>;
+    /// Adds the values that must never be printed.
+    fn secrets<'a>(&'a self, secrets: &mut Vec<&'a str>);
+    /// Reads the body of a success.
+    ///
+    /// # Errors
+    ///
+    /// It is not the documented JSON.
+    fn decode(body: &[u8]) -> Result<Self::Response, serde_json::Error>;
 }
 
 /// One segment of an operation's path.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "not every API has segments of each kind")]
 pub(crate) enum Segment<'a> {
     /// Written in the .proto as it is.
     Literal(&'static str),
     /// Filled from a field of the request.
     Field { name: &'static str, value: &'a str },
+    /// The project: the request's, or the gateway's default.
+    Project { name: &'static str },
     /// The segment that tells the API families apart.
     Family,
 }
 
-include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+include!(concat!(env!("OUT_DIR"), "/operations.rs"));
 
-/// What fills the places of a path that the request leaves open.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PathDefaults<'a> {
-    /// `apic` or `apigw`.
-    pub(crate) family: &'static str,
-    /// For requests without a `project_id`.
-    pub(crate) default_project: Option<&'a str>,
+/// RFC 3986's unreserved characters stay as they are.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A query under construction, encoded as the vendor's SDK does it. Names are literals of the .proto, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Query(String);
+
+#[allow(dead_code, reason = "generated code calls them")]
+impl Query {
+    /// Adds a field that is there.
+    fn add(&mut self, name: &str, value: Option<&(impl Display + ?Sized)>) {
+        if let Some(value) = value {
+            let separator = if self.0.is_empty() { "" } else { "&" };
+            let text = value.to_string();
+            let _ = write!(self.0, "{separator}{name}={}", utf8_percent_encode(&text, ENCODED));
+        }
+    }
+
+    /// Adds a list: the same name again for each value, in the order of the values.
+    fn add_all(&mut self, name: &str, values: &[impl Display + Ord]) {
+        let mut values: Vec<_> = values.iter().collect();
+        values.sort_unstable();
+        for value in values {
+            self.add(name, Some(value));
+        }
+    }
+}
+
+/// Writes JSON, given the length of the message in protobuf.
+fn json(message: &impl serde::Serialize, length: usize) -> Vec<u8> {
+    // JSON takes a little more room than protobuf.
+    let mut json = Vec::with_capacity(length * 3 / 2 + 64);
+    serde_json::to_writer(&mut json, message).expect("messages hold strings, booleans and numbers, and no maps");
+    json
 }
 
 /// A request's REST form.
-#[derive(Debug)]
-pub(crate) struct RestRequest {
+pub(crate) struct RestRequest<'a> {
     /// The path, from its first slash on.
     pub(crate) path: String,
+    /// Without the question mark; empty for none.
+    pub(crate) query: String,
     /// The JSON.
     pub(crate) body: Option<Bytes>,
-    /// Where the path's part up to the certificate ends, if the operation changes one.
-    certificate_ends: Option<usize>,
-    /// Where the project's id is in the path.
-    project: Range<usize>,
+    /// Values of the request that must never be printed.
+    pub(crate) secrets: Vec<&'a str>,
 }
 
-impl RestRequest {
-    /// The certificate that the operation changes: its path, which names the project too.
-    pub(crate) fn changes(&self) -> Option<&str> {
-        self.path.get(..self.certificate_ends?)
-    }
-
-    /// The project that it acts on.
-    pub(crate) fn project(&self) -> Option<&str> {
-        self.path.get(self.project.clone()).filter(|id| !id.is_empty())
+/// The body may hold secrets.
+impl fmt::Debug for RestRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestRequest").field("path", &self.path).field("query", &self.query).finish_non_exhaustive()
     }
 }
 
@@ -75,49 +116,38 @@ impl RestRequest {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UnsafeSegment(pub(crate) &'static str);
 
-/// Writes the REST form of a request.
+/// Writes the REST form of a request; `family` is `apic` or `apigw`.
 ///
 /// # Errors
 ///
 /// [`UnsafeSegment`] names the field whose value can't be a path segment.
-pub(crate) fn rest_request<O: Operation>(
-    request: &O,
-    defaults: PathDefaults<'_>,
-) -> Result<RestRequest, UnsafeSegment> {
+pub(crate) fn rest_request<'a, O: Operation>(
+    request: &'a O,
+    resources: &Resources<'_>,
+    family: &'static str,
+) -> Result<RestRequest<'a>, UnsafeSegment> {
     let mut path = String::with_capacity(160);
-    let mut certificate_ends = None;
-    let mut project = 0..0;
     for segment in request.path() {
+        let (name, value) = match segment {
+            Segment::Literal(text) => ("", text),
+            Segment::Family => ("", family),
+            Segment::Project { name } => (name, resources.project),
+            Segment::Field { name, value } => (name, value),
+        };
+        if !name.is_empty() && !is_safe_segment(value) {
+            return Err(UnsafeSegment(name));
+        }
         path.push('/');
-        let start = path.len();
-        path.push_str(match segment {
-            Segment::Literal(text) => text,
-            Segment::Family => defaults.family,
-            Segment::Field { name, value } => {
-                let value = match defaults.default_project {
-                    Some(project) if value.is_empty() && name == "project_id" => project,
-                    _ => value,
-                };
-                if !is_safe_segment(value) {
-                    return Err(UnsafeSegment(name));
-                }
-                value
-            }
-        });
-        if let Segment::Field { name: "project_id", .. } = segment {
-            project = start..path.len();
-        }
-        if matches!(segment, Segment::Field { name: "certificate_id", .. }) && O::VERB != Verb::GET {
-            certificate_ends = Some(path.len());
-        }
+        path.push_str(value);
     }
-    let body = O::HAS_BODY.then(|| {
-        // JSON takes a little more room than protobuf.
-        let mut json = Vec::with_capacity(request.encoded_len() * 3 / 2 + 64);
-        serde_json::to_writer(&mut json, request).expect("messages hold strings, booleans and numbers, and no maps");
-        Bytes::from(json)
-    });
-    Ok(RestRequest { path, body, certificate_ends, project })
+    let mut query = Query::default();
+    request.query(&mut query);
+    let mut secrets = Vec::new();
+    request.secrets(&mut secrets);
+    let body = request
+        .body()
+        .map(|json| if secrets.is_empty() { Bytes::from(json) } else { secret::bytes(Zeroizing::new(json)) });
+    Ok(RestRequest { path, query: query.0, body, secrets })
 }
 
 #[cfg(test)]
@@ -127,8 +157,8 @@ mod tests {
 
     use super::*;
 
-    fn defaults() -> PathDefaults<'static> {
-        PathDefaults { family: "apic", default_project: Some("default") }
+    fn rest(request: &pb::AttachDomainsRequest) -> Result<RestRequest<'_>, UnsafeSegment> {
+        rest_request(request, &request.resources(), "apic")
     }
 
     fn documented() -> pb::AttachDomainsRequest {
@@ -148,7 +178,8 @@ mod tests {
 
     #[test]
     fn the_documented_example_has_the_documented_form() {
-        let rest_request = rest_request(&documented(), defaults()).unwrap();
+        let request = documented();
+        let rest_request = rest(&request).unwrap();
         assert_eq!(
             rest_request.path,
             "/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67/domains/attach"
@@ -163,25 +194,28 @@ mod tests {
     }
 
     #[test]
-    fn a_change_names_its_certificate() {
-        let rest_request = rest_request(&documented(), defaults()).unwrap();
-        assert_eq!(
-            rest_request.changes(),
-            Some("/v2/73d69ae0cfcf460190522d06b60f05ad/apic/certificates/a27be832f2e9441c8127fe48e3b5ac67")
-        );
+    fn the_dedicated_gateway_has_its_own_segment_and_an_open_project_takes_the_default() {
+        let request = pb::AttachDomainsRequest { project_id: String::new(), ..documented() };
+        let resources = Resources { project: "default", ..request.resources() };
+        let rest_request = rest_request(&request, &resources, "apigw").unwrap();
+        assert!(rest_request.path.starts_with("/v2/default/apigw/certificates/"), "{}", rest_request.path);
     }
 
     #[test]
-    fn the_dedicated_gateway_has_its_own_segment_and_an_open_project_takes_the_default() {
-        let request = pb::AttachDomainsRequest { project_id: String::new(), ..documented() };
-        let rest_request = rest_request(&request, PathDefaults { family: "apigw", ..defaults() }).unwrap();
-        assert!(rest_request.path.starts_with("/v2/default/apigw/certificates/"), "{}", rest_request.path);
+    fn a_query_is_encoded_as_the_vendors_sdk_does_it() {
+        let mut query = Query::default();
+        query.add("limit", Some(&500));
+        query.add("name", None::<&str>);
+        query.add("on", Some(&false));
+        query.add("url_domain", Some("*.a b+c/d?e=f&g%é~-_."));
+        query.add_all("x", &["b", "a"]);
+        assert_eq!(query.0, "limit=500&on=false&url_domain=%2A.a%20b%2Bc%2Fd%3Fe%3Df%26g%25%C3%A9~-_.&x=a&x=b");
     }
 
     #[test]
     fn an_id_that_would_climb_makes_no_path() {
         let request = pb::AttachDomainsRequest { certificate_id: "..".into(), ..documented() };
-        assert_eq!(rest_request(&request, defaults()).unwrap_err(), UnsafeSegment("certificate_id"));
+        assert_eq!(rest(&request).unwrap_err(), UnsafeSegment("certificate_id"));
     }
 
     fn domains() -> impl Strategy<Value = pb::AttachOrDetachDomainInfo> {
@@ -198,7 +232,7 @@ mod tests {
         #[test]
         fn the_json_says_what_the_message_says_and_no_more(domains in vec(domains(), 1..8)) {
             let request = pb::AttachDomainsRequest { domains: domains.clone(), ..documented() };
-            let sent: Value = serde_json::from_slice(&rest_request(&request, defaults()).unwrap().body.unwrap()).unwrap();
+            let sent: Value = serde_json::from_slice(&rest(&request).unwrap().body.unwrap()).unwrap();
             let expected: Vec<Value> = domains.into_iter().map(|entry| {
                 let mut object = Map::new();
                 object.insert("domain".into(), entry.domain.into());

@@ -14,11 +14,11 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// No pause of our own choosing is longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// What became of a request, as far as it matters to a repeat.
+/// The fate of a request, as far as it matters to a repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It never left: a repeat does nothing twice.
-    NotSent,
+    /// It never left, or was a read: a repeat does nothing twice.
+    Harmless,
     /// It was turned away before anything was done; the pause that helps, and whether the cloud itself asked for it.
     Refused { delay: Duration, asked: bool, throttled: bool },
     /// It was dealt with, or may have been: never repeated.
@@ -26,10 +26,10 @@ pub(crate) enum Fate {
 }
 
 impl Error {
-    /// What became of the request. A row of the catalogue comes first, then the HTTP status.
+    /// The fate of the request. A row of the catalogue comes first, then the HTTP status.
     pub(crate) fn fate(&self) -> Fate {
         match self {
-            Self::Unreachable(_) => Fate::NotSent,
+            Self::Unreachable(_) | Self::ReadInterrupted(_) => Fate::Harmless,
             Self::Refused(refusal) => fate(refusal),
             Self::CredentialsRefused(..)
             | Self::Unauthorized(_)
@@ -40,6 +40,8 @@ impl Error {
             | Self::Decode(_)
             | Self::Redirected { .. }
             | Self::Unexpected { .. }
+            | Self::Malformed { .. }
+            | Self::NoMemory
             | Self::UnsafeRequest(_) => Fate::Final,
         }
     }
@@ -54,10 +56,10 @@ fn fate(refusal: &Refusal) -> Fate {
     }
 }
 
-/// What to do after a failed attempt.
+/// The next step after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Repeat after this pause; the price is what the repeat costs the budget.
+    /// Repeat after this pause, for this price out of the budget.
     Repeat { delay: Duration, price: u32 },
     /// The error goes to the caller.
     GiveUp,
@@ -72,7 +74,7 @@ pub(crate) fn decide(fate: Fate, attempt: u32, most: u32, left: Duration, jitter
     let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(16));
     let (delay, price) = match fate {
         Fate::Final => return Decision::GiveUp,
-        Fate::NotSent => ((FIRST_DELAY * doubled).min(LONGEST_DELAY).mul_f64(jitter), 1),
+        Fate::Harmless => ((FIRST_DELAY * doubled).min(LONGEST_DELAY).mul_f64(jitter), 1),
         // Exactly as asked, and then a little more, so that those who were told the same don't come back together.
         Fate::Refused { delay, asked: true, throttled } => {
             (delay + FIRST_DELAY.mul_f64(jitter), if throttled { 2 } else { 1 })
@@ -91,17 +93,17 @@ pub(crate) struct Budget(Mutex<TokenBucket>);
 
 #[derive(Debug)]
 struct TokenBucket {
-    /// What repeats may still cost; a repeat costs 1, one after throttling 2.
+    /// The sum left for repeats; a repeat costs 1, one after throttling 2.
     amount: f64,
     filled: Instant,
 }
 
 impl Budget {
-    /// What each call adds.
+    /// The gain of each call.
     const SHARE: f64 = 0.2;
-    /// What each second adds.
+    /// The gain of each second.
     const FLOOR: f64 = 1.0;
-    /// The most that is kept, and what is there at the start.
+    /// The upper bound, and the amount at the start.
     const MOST: f64 = 10.0;
 
     pub(crate) fn new(now: Instant) -> Self {

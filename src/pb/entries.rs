@@ -103,8 +103,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        cloud::METHODS,
         pb::{AttachDomainsRequest, AttachOrDetachDomainInfo},
+        resources::METHODS,
     };
 
     const ATTACH: &str = "huaweicloud.apic.v2.CertificateService/AttachDomains";
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn every_method_has_a_shape() {
         for method in METHODS {
-            assert!(REQUESTS.iter().any(|(name, _)| name == method), "{method}");
+            assert!(REQUESTS.iter().any(|(name, _)| *name == method.name), "{}", method.name);
         }
         assert_eq!(count("no.such/Method", &[0x1a, 0][..]), 0);
     }

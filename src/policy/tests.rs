@@ -1,7 +1,29 @@
 use super::*;
-use crate::peer::Names;
+use crate::{
+    peer::Names,
+    resources::{Kind, Method},
+};
 
-const ATTACH: &str = "huaweicloud.apic.v2.CertificateService/AttachDomains";
+/// A method that can name resources of each kind.
+static ANY: Method = Method {
+    name: "t.S/Any",
+    is_change: true,
+    names: &[Kind::Project, Kind::Certificate, Kind::Domain, Kind::Instance],
+    parameters: &[],
+};
+
+fn described<'a>(
+    method: &'static Method,
+    project: &'a str,
+    certificate: &'a str,
+    domains: &[&'a str],
+) -> Resources<'a> {
+    let mut described = Resources::new(method);
+    described.project = project;
+    described.certificates.push(certificate);
+    described.domains.extend(domains.iter().map(|name| Domain { name, instances: &[] }));
+    described
+}
 
 fn policy(text: &str) -> Result<Policy, Vec<String>> {
     let file: toml::Table = text.parse().unwrap();
@@ -25,8 +47,8 @@ fn check(
     certificate: &str,
     domains: &[&str],
 ) -> Option<&'static str> {
-    let action = Action { method: ATTACH, project, certificate, domains: domains.iter().copied() };
-    policy.check(identity, action).err().map(|Denied(what)| what)
+    let request = described(METHODS[0], project, certificate, domains);
+    policy.check(identity, &request).err().map(|Denied(part)| part)
 }
 
 #[test]
@@ -102,10 +124,8 @@ fn each_part_of_a_rule_narrows_it() {
             "{identity} {project} {certificate} {domains:?}"
         );
     }
-    let other =
-        Action { method: "another/Method", project: "p2", certificate: "c1", domains: ["one.example"].into_iter() };
     let first = Policy(two.0[..1].to_vec());
-    assert_eq!(first.check(&one, other), Err(Denied("method")));
+    assert_eq!(first.check(&one, &described(&ANY, "p2", "c1", &["one.example"])), Err(Denied("method")));
 }
 
 #[test]
@@ -175,12 +195,12 @@ fn before_the_project_is_known_only_calls_that_no_project_could_allow_are_denied
         (3, "c1", &["a.example"], None),
         (3, "c1", &["a.example", "b.example"], None),
         (3, "c2", &["b.example"], Some("domain")),
-        (3, "c2", &[], None),
+        (3, "c2", &[], Some("domain")),
         (9, "c1", &["a.example"], Some("call")),
     ];
     for (uid, certificate, domains, denied) in calls {
-        let action = Action { method: ATTACH, project: "", certificate, domains: domains.iter().copied() };
-        let found = rules.check_without_project(&Identity::Uid(uid), action).err().map(|Denied(what)| what);
+        let request = described(METHODS[0], "", certificate, domains);
+        let found = rules.check_without_project(&Identity::Uid(uid), &request).err().map(|Denied(part)| part);
         assert_eq!(found, denied, "{uid} {certificate} {domains:?}");
         // It agrees with the judgement once the project is known, whichever that is.
         let allowed = ["p1", "p2", "p3", "p4"]
@@ -188,6 +208,114 @@ fn before_the_project_is_known_only_calls_that_no_project_could_allow_are_denied
             .any(|project| check(&rules, &Identity::Uid(uid), project, certificate, domains).is_none());
         assert_eq!(allowed, denied.is_none(), "{uid} {certificate} {domains:?}");
     }
-    let action = Action { method: ATTACH, project: "", certificate: "c", domains: ["a.example"].into_iter() };
-    assert!(Policy::default().check_without_project(&Identity::Nobody, action).is_ok());
+    let request = described(METHODS[0], "", "c", &["a.example"]);
+    assert!(Policy::default().check_without_project(&Identity::Nobody, &request).is_ok());
+}
+
+/// A request of a method that names one resource of each kind that the method can name, or of none.
+fn request<'a>(method: &'static Method, names: bool, instances: &'a [String]) -> Resources<'a> {
+    let mut request = Resources::new(method);
+    request.project = "p1";
+    if !names {
+        return request;
+    }
+    let can_name = |kind| method.names.contains(&kind);
+    if can_name(Kind::Certificate) {
+        request.add(Kind::Certificate, "c1");
+    }
+    match (can_name(Kind::Domain), can_name(Kind::Instance)) {
+        (true, false) => request.add(Kind::Domain, "a.example"),
+        (true, true) => request.domains.push(Domain { name: "a.example", instances }),
+        (false, true) => request.add(Kind::Instance, "i1"),
+        (false, false) => {}
+    }
+    request
+}
+
+#[test]
+fn a_rule_allows_only_methods_that_it_can_judge() {
+    let restrictions = [
+        ("certificates", "c1", "c2", Kind::Certificate, "certificate"),
+        ("domains", "a.example", "b.example", Kind::Domain, "domain"),
+        ("instances", "i1", "i2", Kind::Instance, "instance"),
+    ];
+    let instances = ["i1".to_owned()];
+    static GROUPS: Method = Method { names: &[Kind::Project, Kind::ApiGroup], name: "t.S/Groups", ..none() };
+    static NOTHING: Method = Method { name: "t.S/Nothing", ..none() };
+    static LIST: Method = Method { names: &[Kind::Project, Kind::Instance], name: "t.S/List", ..none() };
+    static GET: Method = Method { names: &[Kind::Project, Kind::Certificate], name: "t.S/Get", ..none() };
+    static NAMES: Method = Method { names: &[Kind::Project, Kind::Domain], name: "t.S/Names", ..none() };
+    let methods = METHODS.iter().copied().chain([&ANY, &GROUPS, &NOTHING, &LIST, &GET, &NAMES]);
+    for method in methods {
+        let denied = |rule: &str, request: &Resources<'_>| {
+            let policy = policy(&format!("[[policy]]\nidentity = 'anyone'\n{rule}")).unwrap();
+            let before = policy.check_without_project(&Identity::Nobody, request);
+            let after = policy.check(&Identity::Nobody, request);
+            assert!(before.is_ok() || before == after, "{before:?} {after:?}");
+            after.err().map(|Denied(part)| part)
+        };
+        let full = request(method, true, &instances);
+        let bare = request(method, false, &instances);
+        for open in ["", "projects = ['p1']"] {
+            assert_eq!((denied(open, &full), denied(open, &bare)), (None, None), "{} {open}", method.name);
+        }
+        assert_eq!(denied("projects = ['p2']", &full), Some("project"), "{}", method.name);
+        for (key, right, wrong, kind, part) in restrictions {
+            let is_judged = method.names.contains(&kind);
+            let allows = format!("{key} = ['{right}']");
+            let refuses = format!("{key} = ['{wrong}']");
+            assert_eq!(denied(&allows, &full), (!is_judged).then_some(part), "{} {allows}", method.name);
+            assert_eq!(denied(&refuses, &full), Some(part), "{} {refuses}", method.name);
+            assert_eq!(denied(&allows, &bare), Some(part), "{} {allows}: it names nothing", method.name);
+        }
+    }
+}
+
+/// A method that names nothing.
+const fn none() -> Method {
+    Method { name: "", is_change: false, names: &[], parameters: &[] }
+}
+
+#[test]
+fn each_of_several_resources_must_be_allowed() {
+    let rules = policy(
+        "[[policy]]\nidentity = 'uid:1'\ncertificates = ['c1', 'c2']\n\
+         [[policy]]\nidentity = 'uid:2'\ninstances = ['i1', 'i2']\n\
+         [[policy]]\nidentity = 'uid:3'\ndomains = ['a.example']\ninstances = ['i1']\n\
+         [[policy]]\nidentity = 'uid:3'\ndomains = ['b.example']\ninstances = ['i2']",
+    )
+    .unwrap();
+    let denied = |uid, request: &Resources<'_>| {
+        rules.check(&Identity::Uid(uid), request).err().map(|Denied(part)| part)
+    };
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    let (one, two, three, none) = (ids(&["i1"]), ids(&["i2"]), ids(&["i1", "i3"]), ids(&[]));
+    for (certificates, part) in [
+        (&["c1"][..], None),
+        (&["c2", "c1"], None),
+        (&["c1", "c3"], Some("certificate")),
+        (&[], Some("certificate")),
+    ] {
+        let mut request = Resources::new(&ANY);
+        certificates.iter().for_each(|id| request.add(Kind::Certificate, id));
+        assert_eq!(denied(1, &request), part, "{certificates:?}");
+    }
+    for (uid, domains, part) in [
+        (2, vec![("x.example", &one)], None),
+        (2, vec![("x.example", &one), ("y.example", &two)], None),
+        (2, vec![("x.example", &three)], Some("instance")),
+        (2, vec![("x.example", &one), ("y.example", &none)], Some("instance")),
+        (3, vec![("a.example", &one), ("b.example", &two)], None),
+        (3, vec![("a.example", &two)], Some("instance")),
+        (3, vec![("c.example", &one)], Some("domain")),
+        (3, vec![], Some("instance")),
+    ] {
+        let mut request = Resources::new(&ANY);
+        request.domains.extend(domains.iter().map(|(name, instances)| Domain { name, instances }));
+        assert_eq!(denied(uid, &request), part, "{uid} {domains:?}");
+    }
+    let mut both = Resources::new(&ANY);
+    both.add(Kind::Instance, "i3");
+    both.domains.push(Domain { name: "x.example", instances: &one });
+    assert_eq!(denied(2, &both), Some("instance"), "one beside the domain, too");
 }

@@ -18,18 +18,18 @@ use tracing::{Instrument as _, error, field, info_span};
 use super::{
     Shared,
     metadata::{self, X_REQUEST_ID},
-    record::{GRPC_STATUS_DETAILS, HEALTH_CHECK, Record},
+    record::{End, HEALTH_CHECK, Record},
     request_body::{self, BodySource, RequestBody},
     stream::{self, Failure, MAX_AHEAD, MAX_MESSAGE},
 };
 use crate::{
-    admission::{self, Admission, CALL_COST, Class, Connection, Permit},
+    admission::{self, Admission, CALL_COST, Class, Connection, Permit, Rejected},
     call::{Call, Progress},
-    cloud::METHODS,
-    pb::{certificate_service_server::CertificateServiceServer, entries},
+    pb::entries,
     peer::{Identity, Peer},
-    service::Certificates,
-    status,
+    resources::{self, Method},
+    service::{self, Context},
+    status::{self, Ending, Local},
 };
 
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -49,10 +49,11 @@ const ENTRY_COST: usize = 128;
 
 static APIG_REQUEST_ID: HeaderName = HeaderName::from_static("apig-request-id");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// The way into the services, shared by all connections. `S` is our service.
 #[derive(Debug, Clone)]
-pub(super) struct Inbound<S = CertificateServiceServer<Certificates>> {
+pub(super) struct Inbound<S = service::Server> {
     service: S,
     /// Health and reflection.
     routes: Routes,
@@ -102,10 +103,10 @@ impl<S> Inbound<S> {
             response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
             return response;
         }
-        let method = method(head.uri.path());
+        let (name, method) = method(head.uri.path());
         let span = info_span!(
             "call",
-            method,
+            method = name,
             request_id = request_id.to_str().unwrap_or_default(),
             caller = %self.peer.identity,
             project_id = field::Empty,
@@ -113,6 +114,7 @@ impl<S> Inbound<S> {
         );
         let mut record = Record {
             shared: Arc::clone(&self.shared),
+            name,
             method,
             span: span.clone(),
             started: Instant::now(),
@@ -121,35 +123,43 @@ impl<S> Inbound<S> {
             subject: self.shared.audit.is_some().then(Arc::default),
             progress: Arc::default(),
             end: None,
-            details: None,
-            cloud_id: None,
         };
         let mut response = match method {
-            HEALTH_CHECK => self.check(head, body, &record).await,
-            UNKNOWN => self.unknown(&head, &record),
-            _ => self.perform(head, body, &record).instrument(span).await,
+            Some(method) => self.perform(method, head, body, &record).instrument(span).await,
+            None if name == HEALTH_CHECK => self.check(head, body, &record).await,
+            None => self.unknown(&head, &record),
         };
+        // A failure is its own status; beside a message it is always OK.
+        let ending = response.extensions_mut().remove::<Status>().as_ref().and_then(Ending::of).cloned();
         let headers = response.headers();
-        // Without a message the status is in the head of the answer; beside a message it is always OK.
-        record.end = Some(headers.get(&GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())));
-        record.details = headers.get(&GRPC_STATUS_DETAILS).cloned();
-        record.cloud_id = headers.get(&APIG_REQUEST_ID).cloned();
+        record.end = Some(End {
+            code: headers.get(&GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())),
+            ending,
+            cloud_id: headers.get(&APIG_REQUEST_ID).cloned(),
+        });
         response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
         response
     }
 
     /// A call of our service: admitted, bounded in time, answered.
-    async fn perform<B: BodySource>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body>
+    async fn perform<B: BodySource>(
+        &self,
+        method: &'static Method,
+        mut head: Parts,
+        body: B,
+        record: &Record,
+    ) -> Response<Body>
     where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
     {
         let shared = &self.shared;
+        let is_change = method.is_change;
         let permit = match self.admit(Class::Call, &head, record.started) {
             Ok(permit) => permit,
-            Err(status) => return status.into_http(),
+            Err(rejected) => return status::rejected(rejected).status(is_change).into_http(),
         };
         let _open = Counted::new(Arc::clone(shared), |shared| &shared.metrics.calls_in_progress);
-        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started) {
+        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, is_change) {
             Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
@@ -157,54 +167,55 @@ impl<S> Inbound<S> {
         let work = async {
             let body = match request_body::read(body, is_gzip, shared.max_message_size, &permit).await {
                 Ok(body) => body,
-                Err(error) => return error.status().into_http(),
+                Err(error) => return error.status(is_change).into_http(),
             };
-            if let Err(status) = admit_message(record.method, &body, &permit) {
-                return status.into_http();
+            if let Err(local) = admit_message(method.name, &body, &permit) {
+                return local.status(is_change).into_http();
             }
-            head.extensions.insert(Arc::new(Call {
+            let call = Call {
                 deadline,
                 token: metadata::token(&head.headers),
                 previous_attempts: metadata::previous_attempts(&head.headers),
                 request_id: record.request_id.clone(),
-                subject: record.subject.clone(),
                 trace: metadata::trace(&head.headers),
                 progress: Arc::clone(progress),
-                permit: Arc::clone(&permit),
-                peer: Arc::clone(&self.peer),
-            }));
+                // The charges last until the call is answered, also when the service drops the request earlier.
+                account: Arc::<Permit>::clone(&permit),
+            };
+            let subject = record.subject.clone();
+            head.extensions.insert(Arc::new(Context { call, peer: Arc::clone(&self.peer), subject }));
             match self.service.clone().call(Request::from_parts(head, body)).await {
-                Ok(response) => with_details(response),
+                Ok(response) => response,
                 Err(never) => match never {},
             }
         };
-        self.within(deadline, progress, work).await
+        self.within(deadline, progress, is_change, work).await
     }
 
     /// A health check: small, bounded in time, and not shed when all permits are taken.
     async fn check<B: BodySource>(&self, mut head: Parts, body: B, record: &Record) -> Response<Body> {
         let permit = match self.admit(Class::Auxiliary, &head, record.started) {
             Ok(permit) => permit,
-            Err(status) => return status.into_http(),
+            Err(rejected) => return status::rejected(rejected).status(true).into_http(),
         };
-        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started) {
+        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, true) {
             Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
         let work = async {
             match request_body::read(body, is_gzip, MAX_MESSAGE, &permit).await {
                 Ok(body) => self.standard(head, Body::new(body)).await,
-                Err(error) => error.status().into_http(),
+                Err(error) => error.status(true).into_http(),
             }
         };
-        self.within(deadline, &record.progress, work).await
+        self.within(deadline, &record.progress, true, work).await
     }
 
     /// A method that does not exist: its body is not read.
     fn unknown(&self, head: &Parts, record: &Record) -> Response<Body> {
         match self.admit(Class::Auxiliary, head, record.started) {
-            Ok(_) => status::unimplemented("there is no such method").into_http(),
-            Err(status) => status.into_http(),
+            Ok(_) => status::unimplemented("there is no such method").status(true).into_http(),
+            Err(rejected) => status::rejected(rejected).status(true).into_http(),
         }
     }
 
@@ -212,44 +223,44 @@ impl<S> Inbound<S> {
     async fn stream<B: BodySource>(&self, mut head: Parts, body: B) -> Response<Body> {
         let permit = match self.admit(Class::Stream, &head, Instant::now()) {
             Ok(permit) => permit,
-            Err(status) => return status.into_http(),
+            Err(rejected) => return status::rejected(rejected).status(true).into_http(),
         };
-        let is_gzip = match request_body::take_encoding(&mut head.headers) {
+        let is_gzip = match request_body::take_encoding(&mut head.headers, true) {
             Ok(is_gzip) => is_gzip,
             Err(status) => return status.into_http(),
         };
         let (body, failure, ahead) = if head.uri.path() == HEALTH_WATCH {
             match request_body::read(body, is_gzip, MAX_MESSAGE, &permit).await {
                 Ok(body) => (Body::new(body), Failure::default(), 0),
-                Err(error) => return error.status().into_http(),
+                Err(error) => return error.status(true).into_http(),
             }
         } else if is_gzip {
-            return status::unsupported_encoding("identity").into_http();
+            return status::unsupported_encoding("identity", true).into_http();
         } else {
             let (requests, failure) = stream::read_ahead(body, &permit);
             (Body::new(requests), failure, MAX_AHEAD)
         };
         let work = AssertUnwindSafe(self.standard(head, body)).catch_unwind();
-        let response = work.await.unwrap_or_else(|_| self.panicked(&Progress::default()));
+        let response = work.await.unwrap_or_else(|_| self.panicked(&Progress::default(), true));
         // A stream may last for days; its head is gone by now.
         if let Err(rejected) = permit.hold(CALL_COST + ahead) {
-            return status::rejected(rejected).into_http();
+            return status::rejected(rejected).status(true).into_http();
         }
         response.map(|body| Body::new(stream::ResponseBody::new(body, failure, permit)))
     }
 
-    fn admit(&self, class: Class, head: &Parts, now: Instant) -> Result<Arc<Permit>, Status> {
-        let permit = self.accounts.admit(class, metadata::size(head), now.into_std());
-        permit.map(Arc::new).map_err(status::rejected)
+    fn admit(&self, class: Class, head: &Parts, now: Instant) -> Result<Arc<Permit>, Rejected> {
+        self.accounts.admit(class, metadata::size(head), now.into_std()).map(Arc::new)
     }
 
     /// The deadline of a call, and whether its message may be packed with gzip.
-    fn terms(&self, headers: &mut HeaderMap, now: Instant) -> Result<(Instant, bool), Status> {
-        let timeout = metadata::timeout(headers, self.shared.timeout).map_err(|()| status::malformed_timeout())?;
+    fn terms(&self, headers: &mut HeaderMap, now: Instant, is_change: bool) -> Result<(Instant, bool), Status> {
+        let timeout = metadata::timeout(headers, self.shared.timeout)
+            .map_err(|()| status::malformed_timeout().status(is_change))?;
         if timeout.is_zero() {
-            return Err(status::deadline_exceeded(false));
+            return Err(status::deadline_exceeded(false).status(is_change));
         }
-        Ok((now + timeout, request_body::take_encoding(headers)?))
+        Ok((now + timeout, request_body::take_encoding(headers, is_change)?))
     }
 
     /// The one deadline of a call: past it the work is dropped, and its connection to the cloud with it.
@@ -257,14 +268,16 @@ impl<S> Inbound<S> {
         &self,
         deadline: Instant,
         progress: &Progress,
+        is_change: bool,
         work: impl Future<Output = Response<Body>>,
     ) -> Response<Body> {
+        let answer = |local: Local| local.status(is_change).into_http();
         tokio::select! {
             // An answer that is there is given, though it be late.
             biased;
-            answer = AssertUnwindSafe(work).catch_unwind() => answer.unwrap_or_else(|_| self.panicked(progress)),
-            () = tokio::time::sleep_until(deadline) => status::deadline_exceeded(progress.is_unknown()).into_http(),
-            () = self.shared.expired.cancelled() => status::shutting_down(progress.is_unknown()).into_http(),
+            done = AssertUnwindSafe(work).catch_unwind() => done.unwrap_or_else(|_| self.panicked(progress, is_change)),
+            () = tokio::time::sleep_until(deadline) => answer(status::deadline_exceeded(progress.is_unknown())),
+            () = self.shared.expired.cancelled() => answer(status::shutting_down(progress.is_unknown())),
         }
     }
 
@@ -276,10 +289,10 @@ impl<S> Inbound<S> {
         }
     }
 
-    fn panicked(&self, progress: &Progress) -> Response<Body> {
+    fn panicked(&self, progress: &Progress, is_change: bool) -> Response<Body> {
         error!("a handler panicked; the message is above");
         self.shared.metrics.panics.inc();
-        status::panicked(progress.is_unknown()).into_http()
+        status::panicked(progress.is_unknown()).status(is_change).into_http()
     }
 }
 
@@ -312,7 +325,7 @@ impl Shared {
 /// Admits a message before it is built: counts its entries, charges its weight, and takes the concurrency permit.
 ///
 /// The permit is taken last: calls without a complete message must not keep others out.
-fn admit_message(method: &str, body: &RequestBody, permit: &Permit) -> Result<(), Status> {
+fn admit_message(method: &str, body: &RequestBody, permit: &Permit) -> Result<(), Local> {
     let entries = entries::count(method, body.message());
     if entries > MAX_ENTRIES {
         return Err(status::too_many_entries(entries, MAX_ENTRIES));
@@ -331,22 +344,25 @@ pub(crate) fn read_message(method: &'static str, body: Bytes, is_gzip: bool) -> 
     const MESSAGE: usize = 4 * 1024 * 1024;
     let limits = admission::Limits { concurrency: 1, memory: 8 * MESSAGE, message: MESSAGE };
     let connection = Arc::new(Admission::new(limits)).connect(&Peer { identity: Identity::Nobody, address: None });
-    let permit = connection.admit(Class::Call, 0, std::time::Instant::now()).map_err(status::rejected)?;
+    let rejected = |rejected| status::rejected(rejected).status(true);
+    let permit = connection.admit(Class::Call, 0, std::time::Instant::now()).map_err(rejected)?;
     let read = request_body::read(http_body_util::Full::new(body), is_gzip, MESSAGE, &permit).now_or_never();
-    let body = read.expect("a body that is there is read at once").map_err(|error| error.status())?;
-    admit_message(method, &body, &permit)?;
+    let body = read.expect("a body that is there is read at once").map_err(|error| error.status(true))?;
+    admit_message(method, &body, &permit).map_err(|local| local.status(true))?;
     let mut message = vec![0; body.message().remaining()];
     body.message().copy_to_slice(&mut message);
     Ok(message)
 }
 
-/// Gives the error that tonic makes of bytes that are no message the code and the details that ours have.
+/// Gives an error that the standard services make of bytes that are no message the code and the details that ours have.
 fn with_details(response: Response<Body>) -> Response<Body> {
     if response.headers().contains_key(&GRPC_STATUS_DETAILS) {
         return response;
     }
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() == Code::Internal => status::unreadable_message(status.message()).into_http(),
+        Some(status) if status.code() == Code::Internal => {
+            status::unreadable_message(status.message()).status(true).into_http()
+        }
         _ => response,
     }
 }
@@ -354,8 +370,12 @@ fn with_details(response: Response<Body>) -> Response<Body> {
 /// The name of methods that do not exist.
 const UNKNOWN: &str = "_OTHER";
 
-/// The method's name for metrics and logs; a stranger's paths must not become labels.
-fn method(path: &str) -> &'static str {
+/// The method's name for metrics and logs, and the method if it is the API's; a stranger's paths must not become labels.
+fn method(path: &str) -> (&'static str, Option<&'static Method>) {
     let path = path.strip_prefix('/').unwrap_or(path);
-    METHODS.iter().chain(&[HEALTH_CHECK]).find(|known| **known == path).copied().unwrap_or(UNKNOWN)
+    match resources::method(path) {
+        Some(method) => (method.name, Some(method)),
+        None if path == HEALTH_CHECK => (HEALTH_CHECK, None),
+        None => (UNKNOWN, None),
+    }
 }

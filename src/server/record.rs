@@ -1,84 +1,85 @@
-//! What is kept of a call when it ends, also when its caller leaves: metrics, a log line, an audit line. It decides
-//! nothing.
+//! The record of a call, written when it ends, also when its caller leaves: metrics, a log line, an audit line.
 
 use std::sync::{Arc, OnceLock};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderValue;
 use tokio::time::Instant;
-use tonic::{Code, metadata::MetadataMap};
+use tonic::Code;
 use tracing::{Span, debug, info};
 
 use super::Shared;
 use crate::{
     audit::{self, Entry, Subject},
     call::Progress,
-    cloud::CHANGES,
     peer::Peer,
-    status,
+    resources::Method,
+    status::{Ending, Outcome},
     telemetry::code_name,
 };
 
 /// The method beside our own that ends with its answer.
 pub(super) const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 
-pub(super) static GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-
 /// A call on its way to its end.
 pub(super) struct Record {
     pub(super) shared: Arc<Shared>,
-    pub(super) method: &'static str,
+    /// The method's name for metrics and logs.
+    pub(super) name: &'static str,
+    /// `None` for methods that are not the API's.
+    pub(super) method: Option<&'static Method>,
     pub(super) span: Span,
     pub(super) started: Instant,
     pub(super) peer: Arc<Peer>,
     pub(super) request_id: HeaderValue,
-    /// What the call is to change, once it has been read; `None` without an audit log.
+    /// The resources that the call is to change, once it has been read; `None` without an audit log.
     pub(super) subject: Option<Arc<OnceLock<Subject>>>,
     pub(super) progress: Arc<Progress>,
     /// `None` when the caller has left.
-    pub(super) end: Option<Code>,
-    /// `grpc-status-details-bin`
-    pub(super) details: Option<HeaderValue>,
+    pub(super) end: Option<End>,
+}
+
+/// The end of a call.
+pub(super) struct End {
+    pub(super) code: Code,
+    /// `None` for a success, and for a failure that this gateway has not made.
+    pub(super) ending: Option<Ending>,
     /// The cloud's id for the request.
     pub(super) cloud_id: Option<HeaderValue>,
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let code = self.end.unwrap_or(Code::Cancelled);
+        let code = self.end.as_ref().map_or(Code::Cancelled, |end| end.code);
         let took = self.started.elapsed();
-        self.shared.metrics.call(self.method, code, took);
-        let told = self.details.take().and_then(|details| {
-            let headers = HeaderMap::from_iter([(GRPC_STATUS_DETAILS.clone(), details)]);
-            let details = MetadataMap::from_headers(headers).get_bin(GRPC_STATUS_DETAILS.as_str())?.to_bytes().ok()?;
-            status::told(details)
-        });
-        let reason = told.as_ref().map(|told| told.reason.as_str());
-        let cloud_id = self.cloud_id.as_ref().and_then(|id| id.to_str().ok());
+        self.shared.metrics.call(self.name, code, took);
+        let ending = self.end.as_ref().and_then(|end| end.ending.as_ref());
+        let reason = ending.map(|ending| &*ending.reason);
+        let cloud_id = self.end.as_ref().and_then(|end| end.cloud_id.as_ref()?.to_str().ok());
         let milliseconds = audit::milliseconds(took);
         let code_name = code_name(code);
-        if self.method == HEALTH_CHECK {
+        if self.name == HEALTH_CHECK {
             // Probes come every few seconds.
             debug!(parent: &self.span, code = code_name, milliseconds, "call ended");
         } else {
             info!(parent: &self.span, code = code_name, reason, apig_request_id = cloud_id, milliseconds, "call ended");
         }
         if let Some(audit) = &self.shared.audit
-            && CHANGES.contains(&self.method)
+            && self.method.is_some_and(|method| method.is_change)
         {
             let subject = self.subject.as_ref().and_then(|subject| subject.get());
-            let outcome = match (self.end, &told) {
+            let outcome = match (&self.end, ending) {
                 // Without a valid message there is nothing to send.
-                _ if subject.is_none() => "not_sent",
+                _ if subject.is_none() => Outcome::NotSent.as_str(),
                 (Some(_), None) if code == Code::Ok => "applied",
-                (Some(_), Some(told)) => told.outcome.as_deref().unwrap_or("refused"),
-                _ if self.progress.is_unknown() => "unknown",
-                _ => "not_sent",
+                (Some(_), Some(ending)) => ending.outcome.map_or("refused", Outcome::as_str),
+                _ if self.progress.is_unknown() => Outcome::Unknown.as_str(),
+                _ => Outcome::NotSent.as_str(),
             };
             audit.note(Entry {
                 time: audit::now(),
                 caller: self.peer.identity.to_string(),
                 peer: self.peer.address.map(|address| address.to_string()),
-                method: self.method,
+                method: self.name,
                 subject,
                 outcome,
                 code: code_name,

@@ -84,15 +84,16 @@ impl ReadError {
         Self::Malformed(text.to_owned())
     }
 
-    pub(super) fn status(&self) -> Status {
-        match self {
+    pub(super) fn status(&self, is_change: bool) -> Status {
+        let local = match self {
             Self::Rejected(rejected) => status::rejected(*rejected),
             Self::TooLarge(limit) => status::message_too_large(*limit),
             Self::Malformed(cause) => status::unreadable_message(cause),
             // For log and metrics: the caller is gone.
-            Self::Cut => Status::cancelled("the request was cancelled before its message was complete"),
+            Self::Cut => return Status::cancelled("the request was cancelled before its message was complete"),
             Self::Stalled => status::request_stalled(PROGRESS_TIMEOUT),
-        }
+        };
+        local.status(is_change)
     }
 }
 
@@ -101,11 +102,11 @@ impl ReadError {
 /// # Errors
 ///
 /// The encoding is not supported.
-pub(super) fn take_encoding(headers: &mut HeaderMap) -> Result<bool, Status> {
+pub(super) fn take_encoding(headers: &mut HeaderMap, is_change: bool) -> Result<bool, Status> {
     match headers.remove(&GRPC_ENCODING).as_ref().map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),
         Some(b"gzip") => Ok(true),
-        Some(_) => Err(status::unsupported_encoding("gzip,identity")),
+        Some(_) => Err(status::unsupported_encoding("gzip,identity", is_change)),
     }
 }
 

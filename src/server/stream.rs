@@ -70,7 +70,7 @@ async fn forward<B: BodySource>(
             body.frame().await
         } else {
             let frame = tokio::time::timeout_at(deadline, body.frame()).await;
-            frame.map_err(|_| status::request_stalled(PROGRESS_TIMEOUT))?
+            frame.map_err(|_| status::request_stalled(PROGRESS_TIMEOUT).status(true))?
         };
         // The caller has sent its last request, or is gone.
         let Some(Ok(frame)) = frame else { break };
@@ -89,7 +89,7 @@ async fn forward<B: BodySource>(
             if message.len() == PREFIX + length(*prefix)? {
                 let message = message.split().freeze();
                 if ahead.fetch_add(MESSAGE_COST + message.len(), Ordering::Relaxed) > MAX_AHEAD {
-                    return Err(status::too_far_ahead(MAX_AHEAD));
+                    return Err(status::too_far_ahead(MAX_AHEAD).status(true));
                 }
                 if sender.send(message).is_err() {
                     return Ok(());
@@ -100,16 +100,20 @@ async fn forward<B: BodySource>(
     if message.is_empty() {
         Ok(())
     } else {
-        Err(status::unreadable_message("the body ends before the end of the message"))
+        Err(malformed("the body ends before the end of the message"))
     }
 }
 
 fn length([flag, length @ ..]: [u8; PREFIX]) -> Result<usize, Status> {
     if flag != 0 {
-        return Err(status::unreadable_message("compressed message without grpc-encoding"));
+        return Err(malformed("compressed message without grpc-encoding"));
     }
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_MESSAGE { Err(status::message_too_large(MAX_MESSAGE)) } else { Ok(length) }
+    if length > MAX_MESSAGE { Err(status::message_too_large(MAX_MESSAGE).status(true)) } else { Ok(length) }
+}
+
+fn malformed(cause: &str) -> Status {
+    status::unreadable_message(cause).status(true)
 }
 
 /// The requests of a stream as a request body for tonic.

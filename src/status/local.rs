@@ -1,30 +1,30 @@
-//! The statuses for what went wrong in the gateway itself, or between it and the cloud.
+//! The statuses of failures in the gateway itself, or between it and the cloud.
 
 mod admission;
 
-use std::{collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RequestInfo, RetryInfo};
 
 pub(crate) use self::admission::{rejected, request_stalled, too_far_ahead, too_many_entries, unsupported_encoding};
-use super::size_limit;
+use super::{Ending, Outcome, size_limit};
 use crate::{
     cloud::{ClockSkew, LockQueueFull, RateLimited, Refusal},
     credentials::CredentialError,
     validate::Violations,
 };
 
-/// `ErrorInfo.domain` of what the gateway itself could not do.
+/// `ErrorInfo.domain` of the gateway's own errors.
 const GATEWAY: &str = "apig-grpc-gateway";
 
 /// The longest text of a transport error that is passed on.
 const MOST_CAUSE: usize = 500;
 
-/// What the named violations may take, in bytes: beside them everything else fits too. All are counted.
+/// The space of the named violations, in bytes: beside them everything else fits too. All are counted.
 const VIOLATIONS_SPACE: usize = 4_500;
 
-/// `ErrorInfo.reason` of what the gateway itself could not do.
+/// `ErrorInfo.reason` of the gateway's own errors.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reason {
     InvalidRequest,
@@ -64,40 +64,25 @@ impl Reason {
     }
 }
 
-/// What is known of a change when a call ends without the cloud's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// It has certainly not been made.
-    NotSent,
-    /// It may or may not have been made.
-    Unknown,
-}
-
-impl Outcome {
-    const fn of(unknown: bool) -> Self {
-        if unknown { Self::Unknown } else { Self::NotSent }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotSent => "not_sent",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// A status under construction.
-struct Own {
+/// A status of the gateway's own under construction: it is finished when it is known whether the call is a change.
+#[derive(Debug)]
+pub(crate) struct Local {
     code: Code,
     reason: Reason,
     metadata: HashMap<String, String>,
     details: Vec<ErrorDetail>,
     outcome: Option<Outcome>,
+    message: Cow<'static, str>,
+    /// The message says that an unknown outcome is unknown.
+    tells_outcome: bool,
+    cause: Option<String>,
 }
 
-impl Own {
-    fn new(code: Code, reason: Reason) -> Self {
-        Self { code, reason, metadata: HashMap::new(), details: Vec::new(), outcome: None }
+impl Local {
+    fn new(code: Code, reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        let (metadata, details) = (HashMap::new(), Vec::new());
+        let message = message.into();
+        Self { code, reason, metadata, details, outcome: None, message, tells_outcome: false, cause: None }
     }
 
     fn fact(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -105,9 +90,12 @@ impl Own {
         self
     }
 
-    fn outcome(mut self, outcome: Outcome) -> Self {
-        self.outcome = Some(outcome);
-        self.fact("outcome", outcome.as_str())
+    fn not_sent(self) -> Self {
+        Self { outcome: Some(Outcome::NotSent), ..self }
+    }
+
+    fn unknown(self) -> Self {
+        Self { outcome: Some(Outcome::Unknown), ..self }
     }
 
     fn retry_in(self, wait: Duration) -> Self {
@@ -119,30 +107,54 @@ impl Own {
         self
     }
 
-    fn status(self, message: &str) -> Status {
+    /// Ends the message with the error underneath.
+    fn caused_by(self, cause: &str) -> Self {
+        Self { cause: Some(cut(cause).to_owned()), ..self }
+    }
+
+    fn telling_outcome(self) -> Self {
+        Self { tells_outcome: true, ..self }
+    }
+
+    /// The status of a change or, without an outcome, of a read.
+    pub(crate) fn status(mut self, is_change: bool) -> Status {
+        let outcome = self.outcome.filter(|_| is_change);
+        if let Some(outcome) = outcome {
+            self.metadata.insert("outcome".to_owned(), outcome.as_str().to_owned());
+        }
+        let mut message = self.message;
+        if self.tells_outcome && outcome == Some(Outcome::Unknown) {
+            message.to_mut().push_str("; whether it acted is unknown");
+        }
+        if let Some(cause) = self.cause {
+            let message = message.to_mut();
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
         let info = ErrorInfo::new(self.reason.as_str(), GATEWAY, self.metadata);
         let details = std::iter::once(info.into()).chain(self.details).collect();
-        let mut status = size_limit::status(self.code, message, details);
-        if self.code == Code::Unavailable && self.outcome == Some(Outcome::Unknown) {
+        let mut status = size_limit::status(self.code, &message, details);
+        if self.code == Code::Unavailable && outcome == Some(Outcome::Unknown) {
             // Keeps clients that repeat `UNAVAILABLE` by themselves from making a change twice (gRFC A6).
             status.metadata_mut().insert("grpc-retry-pushback-ms", tonic::metadata::MetadataValue::from_static("-1"));
         }
+        status.set_source(Arc::new(Ending { reason: self.reason.as_str().into(), outcome }));
         status
     }
 }
 
-/// The gateway's policy does not let this caller do that. It says which part of the request was too much, and nothing of
-/// the rules.
-pub(crate) fn caller_not_allowed(what: &'static str, method: &str) -> Status {
-    Own::new(Code::PermissionDenied, Reason::CallerNotAllowed)
-        .fact("denied", what)
+/// The policy of this gateway does not allow the call. The status names the part of the request that was too much, and
+/// nothing of the rules.
+pub(crate) fn caller_not_allowed(part: &'static str, method: &str) -> Local {
+    let message = format!("the policy of this gateway does not allow the caller this {part}");
+    Local::new(Code::PermissionDenied, Reason::CallerNotAllowed, message)
+        .fact("denied", part)
         .fact("method", method)
-        .outcome(Outcome::NotSent)
-        .status(&format!("the policy of this gateway does not allow the caller this {what}"))
+        .not_sent()
 }
 
 /// The request breaks rules that are known before anything is sent.
-pub(crate) fn invalid_request(violations: &Violations) -> Status {
+pub(crate) fn invalid_request(violations: &Violations) -> Local {
     let mut space = VIOLATIONS_SPACE;
     let named: Vec<FieldViolation> = violations
         .first
@@ -162,197 +174,226 @@ pub(crate) fn invalid_request(violations: &Violations) -> Status {
         1 => first,
         total => format!("{first} (and {} more)", total - 1),
     };
-    Own::new(Code::InvalidArgument, Reason::InvalidRequest)
+    Local::new(Code::InvalidArgument, Reason::InvalidRequest, message)
         .fact("violations", violations.total.to_string())
-        .outcome(Outcome::NotSent)
+        .not_sent()
         .detail(BadRequest::new(named))
-        .status(&message)
 }
 
-/// The bytes that came are no message.
-pub(crate) fn unreadable_message(cause: &str) -> Status {
-    Own::new(Code::InvalidArgument, Reason::InvalidRequest)
-        .outcome(Outcome::NotSent)
-        .status(&format!("the request message can't be read: {}", cut(cause)))
+/// The request is not a valid protobuf message.
+pub(crate) fn unreadable_message(cause: &str) -> Local {
+    Local::new(Code::InvalidArgument, Reason::InvalidRequest, "the request message can't be read")
+        .caused_by(cause)
+        .not_sent()
 }
 
-/// `grpc-timeout` is not what the protocol says.
-pub(crate) fn malformed_timeout() -> Status {
-    Own::new(Code::InvalidArgument, Reason::InvalidRequest)
-        .outcome(Outcome::NotSent)
-        .status("grpc-timeout must be 1 to 8 digits and a unit out of H M S m u n")
+/// `grpc-timeout` does not have the protocol's form.
+pub(crate) fn malformed_timeout() -> Local {
+    let message = "grpc-timeout must be 1 to 8 digits and a unit out of H M S m u n";
+    Local::new(Code::InvalidArgument, Reason::InvalidRequest, message).not_sent()
 }
 
 /// The message is larger than the gateway takes.
-pub(crate) fn message_too_large(limit: usize) -> Status {
-    Own::new(Code::ResourceExhausted, Reason::InvalidRequest)
+pub(crate) fn message_too_large(limit: usize) -> Local {
+    let message = format!("the request message is larger than {limit} bytes");
+    Local::new(Code::ResourceExhausted, Reason::InvalidRequest, message)
         .fact("max_message_size", limit.to_string())
-        .outcome(Outcome::NotSent)
-        .status(&format!("the request message is larger than {limit} bytes"))
+        .not_sent()
 }
 
 /// There is no such method, or not in this form.
-pub(crate) fn unimplemented(cause: &str) -> Status {
-    Own::new(Code::Unimplemented, Reason::InvalidRequest).outcome(Outcome::NotSent).status(cause)
+pub(crate) fn unimplemented(cause: &'static str) -> Local {
+    Local::new(Code::Unimplemented, Reason::InvalidRequest, cause).not_sent()
 }
 
 /// The upstream is down.
-pub(super) fn circuit_open(wait: Duration) -> Status {
-    Own::new(Code::Unavailable, Reason::CircuitOpen)
-        .outcome(Outcome::NotSent)
-        .retry_in(wait)
-        .status("the cloud has failed many times in a row; calls fail at once until one has come through")
+pub(super) fn circuit_open(wait: Duration) -> Local {
+    let message = "the cloud has failed many times in a row; calls fail at once until one has come through";
+    Local::new(Code::Unavailable, Reason::CircuitOpen, message).not_sent().retry_in(wait)
 }
 
 /// The limit on requests a second leaves no slot before the deadline.
-pub(super) fn rate_limited(RateLimited { wait, limit }: RateLimited) -> Status {
-    Own::new(Code::Unavailable, Reason::Overloaded)
+pub(super) fn rate_limited(RateLimited { wait, limit }: RateLimited) -> Local {
+    let message = format!("the rate limit ({limit} requests a second) leaves no slot before the deadline");
+    Local::new(Code::Unavailable, Reason::Overloaded, message)
         .fact("max_requests_per_second", limit.to_string())
-        .outcome(Outcome::NotSent)
+        .not_sent()
         .retry_in(wait)
-        .status(&format!("the rate limit ({limit} requests a second) leaves no slot before the deadline"))
 }
 
 /// Too many calls wait for one certificate.
-pub(super) fn queue_full(LockQueueFull { limit, is_share }: LockQueueFull) -> Status {
-    let local = Own::new(Code::Unavailable, Reason::Overloaded)
-        .fact("max_queue", limit.to_string())
-        .outcome(Outcome::NotSent)
-        .retry_in(Duration::from_secs(1));
-    if is_share {
-        local.fact("share", "caller").status(&format!(
+pub(super) fn queue_full(LockQueueFull { limit, is_share }: LockQueueFull) -> Local {
+    let message = if is_share {
+        format!(
             "too many calls of this caller wait to change this certificate while others call, too (its share is {limit})"
-        ))
+        )
     } else {
-        local.status(&format!("too many calls wait to change this certificate (limit {limit})"))
-    }
+        format!("too many calls wait to change this certificate (limit {limit})")
+    };
+    let local = Local::new(Code::Unavailable, Reason::Overloaded, message)
+        .fact("max_queue", limit.to_string())
+        .not_sent()
+        .retry_in(Duration::from_secs(1));
+    if is_share { local.fact("share", "caller") } else { local }
 }
 
 /// Time is up.
-pub(crate) fn deadline_exceeded(sent: bool) -> Status {
-    Own::new(Code::DeadlineExceeded, Reason::DeadlineExceeded).outcome(Outcome::of(sent)).status(if sent {
-        "the deadline passed before the cloud answered; whether it acted is unknown"
+pub(crate) fn deadline_exceeded(sent: bool) -> Local {
+    let local = |message| Local::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, message);
+    if sent {
+        local("the deadline passed before the cloud answered").unknown().telling_outcome()
     } else {
-        "the deadline passed before the request was sent"
-    })
+        local("the deadline passed before the request was sent").not_sent()
+    }
 }
 
 /// The gateway stops, and can't wait for this call any longer.
-pub(crate) fn shutting_down(sent: bool) -> Status {
-    let local = Own::new(Code::Unavailable, Reason::ShuttingDown).outcome(Outcome::of(sent));
+pub(crate) fn shutting_down(sent: bool) -> Local {
+    let local = |message| Local::new(Code::Unavailable, Reason::ShuttingDown, message);
     if sent {
-        local.status("the gateway shut down before the cloud answered; whether it acted is unknown")
+        local("the gateway shut down before the cloud answered").unknown().telling_outcome()
     } else {
-        local.retry_in(Duration::from_secs(1)).status("the gateway is shutting down; nothing was sent")
+        local("the gateway is shutting down; nothing was sent").not_sent().retry_in(Duration::from_secs(1))
     }
 }
 
 /// A bug in the gateway.
-pub(crate) fn panicked(sent: bool) -> Status {
-    Own::new(Code::Internal, Reason::InternalError)
-        .outcome(Outcome::of(sent))
-        .status("the gateway failed on this call; its log says where")
+pub(crate) fn panicked(sent: bool) -> Local {
+    let message = "the gateway failed on this call; see its log";
+    let local = Local::new(Code::Internal, Reason::InternalError, message);
+    if sent { local.unknown() } else { local.not_sent() }
 }
 
 /// There is no credential to call the cloud with.
-pub(super) fn unauthorized(missing: &CredentialError, project_id: &str) -> Status {
+pub(super) fn unauthorized(missing: &CredentialError, project_id: &str) -> Local {
     match missing {
-        CredentialError::Token => Own::new(Code::Unauthenticated, Reason::TokenMissing)
-            .fact("metadata_key", "x-auth-token")
-            .outcome(Outcome::NotSent)
-            .status("the call needs an IAM token in its metadata: x-auth-token"),
-        CredentialError::Identity => Own::new(Code::PermissionDenied, Reason::CallerNotAllowed)
-            .fact("project_id", project_id)
-            .outcome(Outcome::NotSent)
-            .status("the gateway serves other projects than this one"),
-        CredentialError::Unavailable { cause, wait } => Own::new(Code::Unavailable, Reason::CredentialsUnavailable)
-            .outcome(Outcome::NotSent)
-            .retry_in(*wait)
-            .status(&format!("the gateway can't get a credential for the cloud now: {}", cut(cause))),
+        CredentialError::Token => {
+            let message = "the call needs an IAM token in its metadata: x-auth-token";
+            Local::new(Code::Unauthenticated, Reason::TokenMissing, message)
+                .fact("metadata_key", "x-auth-token")
+                .not_sent()
+        }
+        CredentialError::Identity => {
+            let message = "the gateway serves other projects than this one";
+            Local::new(Code::PermissionDenied, Reason::CallerNotAllowed, message)
+                .fact("project_id", project_id)
+                .not_sent()
+        }
+        CredentialError::Unavailable { cause, wait } => {
+            let message = "the gateway can't get a credential for the cloud now";
+            Local::new(Code::Unavailable, Reason::CredentialsUnavailable, message)
+                .caused_by(cause)
+                .not_sent()
+                .retry_in(*wait)
+        }
         CredentialError::Suspended { code, wait } => {
-            let local = Own::new(Code::Internal, Reason::CredentialsRefused).outcome(Outcome::NotSent).retry_in(*wait);
-            let local = match code {
-                Some(code) => local.fact("error_code", code),
-                None => local,
-            };
-            local.status(&format!(
+            let message = format!(
                 "the cloud refused the gateway's signatures, so the gateway stopped signing with this key pair and tries \
                  again in {} s; its operator has to check the key pair and this machine's clock",
                 wait.as_secs().max(1)
-            ))
+            );
+            let local = Local::new(Code::Internal, Reason::CredentialsRefused, message).not_sent().retry_in(*wait);
+            match code {
+                Some(code) => local.fact("error_code", code),
+                None => local,
+            }
         }
-        CredentialError::Refused(cause) => Own::new(Code::Internal, Reason::CredentialsRefused)
-            .outcome(Outcome::NotSent)
-            .status(&format!("the gateway is refused a credential, which its operator must mend: {}", cut(cause))),
+        CredentialError::Refused(cause) => {
+            let message = "the gateway is refused a credential, which its operator must mend";
+            Local::new(Code::Internal, Reason::CredentialsRefused, message).caused_by(cause).not_sent()
+        }
     }
 }
 
-pub(super) fn credentials_refused(refusal: &Refusal, skew: Option<ClockSkew>) -> Status {
-    let mut local =
-        Own::new(Code::Internal, Reason::CredentialsRefused).fact("http_status", refusal.status.to_string());
+pub(super) fn credentials_refused(refusal: &Refusal, skew: Option<ClockSkew>) -> Local {
+    let (clock, skew) = match skew {
+        None => (String::new(), None),
+        Some(ClockSkew { by, is_ahead }) => {
+            let (sign, side) = if is_ahead { ("", "ahead of") } else { ("-", "behind") };
+            let seconds = by.as_secs();
+            (format!(" (this machine's clock is {seconds} s {side} the cloud's)"), Some(format!("{sign}{seconds}s")))
+        }
+    };
+    let message = format!("the cloud refuses the gateway's credentials, which its operator must mend{clock}");
+    let mut local = Local::new(Code::Internal, Reason::CredentialsRefused, message)
+        .fact("http_status", refusal.status.to_string())
+        .caused_by(&refusal.message);
     if let Some(code) = &refusal.code {
         local = local.fact("error_code", code);
     }
     if let Some(id) = &refusal.request_id {
         local = local.fact("request_id", id).detail(RequestInfo::new(id, ""));
     }
-    let clock = match skew {
-        None => String::new(),
-        Some(ClockSkew { by, is_ahead }) => {
-            let (sign, side) = if is_ahead { ("", "ahead of") } else { ("-", "behind") };
-            local = local.fact("clock_skew", format!("{sign}{}s", by.as_secs()));
-            format!(" (this machine's clock is {} s {side} the cloud's)", by.as_secs())
-        }
-    };
-    local.status(&format!(
-        "the cloud refuses the gateway's credentials, which its operator must mend{clock}: {}",
-        cut(&refusal.message)
-    ))
+    if let Some(skew) = skew {
+        local = local.fact("clock_skew", skew);
+    }
+    local
 }
 
-pub(super) fn unreachable(cause: &str) -> Status {
-    Own::new(Code::Unavailable, Reason::UpstreamUnreachable)
-        .outcome(Outcome::NotSent)
+pub(super) fn unreachable(cause: &str) -> Local {
+    Local::new(Code::Unavailable, Reason::UpstreamUnreachable, "the cloud can't be reached")
+        .caused_by(cause)
+        .not_sent()
         .retry_in(Duration::from_secs(1))
-        .status(&format!("the cloud can't be reached: {}", cut(cause)))
 }
 
-pub(super) fn lost(cause: &str) -> Status {
-    Own::new(Code::Unavailable, Reason::UpstreamConnectionLost)
-        .outcome(Outcome::Unknown)
-        .status(&format!("the connection broke before the cloud answered; whether it acted is unknown: {}", cut(cause)))
+pub(super) fn lost(cause: &str) -> Local {
+    Local::new(Code::Unavailable, Reason::UpstreamConnectionLost, "the connection broke before the cloud answered")
+        .caused_by(cause)
+        .unknown()
+        .telling_outcome()
 }
 
-pub(super) fn garbled(cause: &str) -> Status {
-    Own::new(Code::Internal, Reason::UpstreamProtocolError)
-        .outcome(Outcome::Unknown)
-        .status(&format!("the upstream's answer is no HTTP; whether it acted is unknown: {}", cut(cause)))
+/// A read was interrupted, and a repeat does no harm.
+pub(super) fn read_interrupted(cause: &str) -> Local {
+    Local { outcome: None, ..lost(cause) }.retry_in(Duration::from_secs(1))
 }
 
-pub(super) fn redirected(http_status: u16) -> Status {
-    Own::new(Code::Internal, Reason::UpstreamRedirect)
+pub(super) fn garbled(cause: &str) -> Local {
+    Local::new(Code::Internal, Reason::UpstreamProtocolError, "the upstream's answer is no HTTP")
+        .caused_by(cause)
+        .unknown()
+        .telling_outcome()
+}
+
+/// The body of a success is not the documented one.
+pub(super) fn malformed(cause: &str) -> Local {
+    Local::new(Code::Internal, Reason::UpstreamProtocolError, "the cloud's answer can't be read")
+        .caused_by(cause)
+        .unknown()
+        .telling_outcome()
+}
+
+/// No memory was left for the body of a success.
+pub(super) fn no_memory() -> Local {
+    let message = "the gateway has no memory left for the cloud's answer";
+    Local::new(Code::Unavailable, Reason::Overloaded, message).unknown().retry_in(Duration::from_secs(1))
+}
+
+pub(super) fn redirected(http_status: u16) -> Local {
+    let message =
+        format!("the upstream answered {http_status}, a redirect, which is never followed: check `upstream`");
+    Local::new(Code::Internal, Reason::UpstreamRedirect, message)
         .fact("http_status", http_status.to_string())
-        .outcome(Outcome::Unknown)
-        .status(&format!("the upstream answered {http_status}, a redirect, which is never followed: check `upstream`"))
+        .unknown()
 }
 
-pub(super) fn unexpected(http_status: u16, content_type: Option<&str>) -> Status {
-    let local = Own::new(Code::Internal, Reason::UpstreamProtocolError)
+pub(super) fn unexpected(http_status: u16, content_type: Option<&str>) -> Local {
+    let with = content_type.map(|kind| format!(" with {kind}")).unwrap_or_default();
+    let message =
+        format!("the upstream answered {http_status}{with}, which is not the API's answer: check `upstream`");
+    let local = Local::new(Code::Internal, Reason::UpstreamProtocolError, message)
         .fact("http_status", http_status.to_string())
-        .outcome(Outcome::Unknown);
+        .unknown();
     match content_type {
-        Some(kind) => local.fact("content_type", kind).status(&format!(
-            "the upstream answered {http_status} with {kind}, which is not the API's answer: check `upstream`"
-        )),
-        None => local
-            .status(&format!("the upstream answered {http_status}, which is not the API's answer: check `upstream`")),
+        Some(kind) => local.fact("content_type", kind),
+        None => local,
     }
 }
 
-pub(super) fn unsafe_request(field: &str) -> Status {
-    Own::new(Code::Internal, Reason::InternalError)
-        .outcome(Outcome::NotSent)
-        .status(&format!("{field} can't be put into the request's path"))
+pub(super) fn unsafe_request(field: &str) -> Local {
+    let message = format!("{field} can't be put into the request's path");
+    Local::new(Code::Internal, Reason::InternalError, message).not_sent()
 }
 
 fn cut(text: &str) -> &str {

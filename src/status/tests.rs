@@ -2,7 +2,11 @@ use proptest::prelude::*;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::{mask::Masker, pb::AttachOrDetachDomainInfo};
+use crate::{
+    mask::Masker,
+    pb::{AttachDomainsRequest, AttachOrDetachDomainInfo},
+    resources::{Describe as _, Method},
+};
 
 fn domain(domain: &str, instance_ids: &[&str]) -> AttachOrDetachDomainInfo {
     AttachOrDetachDomainInfo {
@@ -12,8 +16,19 @@ fn domain(domain: &str, instance_ids: &[&str]) -> AttachOrDetachDomainInfo {
     }
 }
 
-fn names(domains: &[AttachOrDetachDomainInfo]) -> Names<'_> {
-    Names { project_id: "p1", certificate_id: "c1", domains }
+fn request(domains: &[AttachOrDetachDomainInfo]) -> AttachDomainsRequest {
+    AttachDomainsRequest { project_id: "p1".into(), certificate_id: "c1".into(), domains: domains.to_vec() }
+}
+
+fn of_change(error: &Error) -> Status {
+    from_cloud(error, &request(&[]).resources())
+}
+
+/// The status for a read of the same.
+fn of_read(error: &Error) -> Status {
+    static READ: Method = Method { is_change: false, ..*AttachDomainsRequest::METHOD };
+    let request = request(&[]);
+    from_cloud(error, &Resources { method: &READ, ..request.resources() })
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Refusal {
@@ -22,7 +37,7 @@ fn refusal(status: u16, code: &str, message: &str) -> Refusal {
 }
 
 fn answered(refusal: Refusal, domains: &[AttachOrDetachDomainInfo]) -> (Status, ErrorDetails) {
-    let status = from_cloud(&Error::Refused(Box::new(refusal)), names(domains));
+    let status = from_cloud(&Error::Refused(Box::new(refusal)), &request(domains).resources());
     let details = status.get_error_details();
     (status, details)
 }
@@ -32,16 +47,19 @@ fn reason(status: &Status) -> String {
 }
 
 #[test]
-fn the_log_reads_of_a_status_what_a_program_reads() {
+fn the_log_has_the_reason_and_the_outcome_that_a_program_reads() {
     let refused = |status, code| answered(refusal(status, code, "m"), &[]).0;
-    let local = [deadline_exceeded(true), rejected(crate::admission::Rejected::Evicted)];
+    let rejected = rejected(crate::admission::Rejected::Evicted).status(true);
+    let local = [deadline_exceeded(true).status(true), rejected, deadline_exceeded(true).status(false)];
     for status in [refused(404, "APIG.3020"), refused(504, "X.1"), refused(500, "")].into_iter().chain(local) {
-        let told = told(bytes::Bytes::copy_from_slice(status.details())).unwrap();
         let info = status.get_details_error_info().unwrap();
-        assert_eq!(told.reason, info.reason);
-        assert_eq!(told.outcome.as_ref(), info.metadata.get("outcome"), "{}", info.reason);
+        let response = status.into_http::<()>();
+        let ending = Ending::of(response.extensions().get::<Status>().unwrap()).unwrap();
+        assert_eq!(ending.reason, info.reason);
+        let outcome = ending.outcome.map(Outcome::as_str);
+        assert_eq!(outcome, info.metadata.get("outcome").map(String::as_str), "{}", info.reason);
     }
-    assert!(told(bytes::Bytes::from_static(b"no message")).is_none());
+    assert_eq!(Ending::of(&Status::internal("tonic's own")), None);
 }
 
 #[test]
@@ -155,8 +173,10 @@ fn an_unknown_outcome_is_told_and_never_repeated_by_a_client_on_its_own() {
         (Error::Refused(Box::new(refusal(500, "APIG.9999", "System error."))), Code::Internal),
         (Error::Decode("bytes".into()), Code::Internal),
         (Error::Redirected { status: http::StatusCode::FOUND, request_id: None }, Code::Internal),
+        (Error::Malformed { cause: "cut".into(), request_id: None }, Code::Internal),
+        (Error::NoMemory, Code::Unavailable),
     ] {
-        let status = from_cloud(&error, names(&[]));
+        let status = of_change(&error);
         assert_eq!(status.code(), code);
         assert_eq!(status.get_details_error_info().unwrap().metadata["outcome"], "unknown");
         let pushback = status.metadata().get("grpc-retry-pushback-ms").map(|value| value.to_str().unwrap());
@@ -165,8 +185,28 @@ fn an_unknown_outcome_is_told_and_never_repeated_by_a_client_on_its_own() {
 }
 
 #[test]
+fn a_read_has_no_outcome_and_may_be_repeated() {
+    let refused = |status, code| Error::Refused(Box::new(refusal(status, code, "m")));
+    for (error, code, reason_) in [
+        (Error::ReadInterrupted("reset".into()), Code::Unavailable, "UPSTREAM_CONNECTION_LOST"),
+        (Error::Unreachable("refused".into()), Code::Unavailable, "UPSTREAM_UNREACHABLE"),
+        (refused(502, ""), Code::Unavailable, "HTTP_502"),
+        (refused(500, "APIG.9999"), Code::Internal, "APIG_9999"),
+        (Error::Decode("bytes".into()), Code::Internal, "UPSTREAM_PROTOCOL_ERROR"),
+        (Error::Malformed { cause: "cut".into(), request_id: None }, Code::Internal, "UPSTREAM_PROTOCOL_ERROR"),
+        (Error::NoMemory, Code::Unavailable, "OVERLOADED"),
+    ] {
+        let status = of_read(&error);
+        assert_eq!((status.code(), reason(&status).as_str()), (code, reason_));
+        assert!(!status.get_details_error_info().unwrap().metadata.contains_key("outcome"), "{reason_}");
+        assert!(!status.message().contains("unknown"), "{}", status.message());
+        assert!(status.metadata().get("grpc-retry-pushback-ms").is_none(), "{reason_}");
+    }
+}
+
+#[test]
 fn what_was_not_sent_may_be_repeated() {
-    let status = from_cloud(&Error::Unreachable("refused".into()), names(&[]));
+    let status = of_change(&Error::Unreachable("refused".into()));
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UPSTREAM_UNREACHABLE"));
     assert_eq!(status.get_details_error_info().unwrap().metadata["outcome"], "not_sent");
     assert!(status.get_details_retry_info().is_some());
@@ -176,7 +216,7 @@ fn what_was_not_sent_may_be_repeated() {
 #[test]
 fn the_operators_credentials_are_not_the_callers_fault() {
     let error = Error::CredentialsRefused(Box::new(refusal(401, "APIG.1002", "Incorrect token")), None);
-    let status = from_cloud(&error, names(&[]));
+    let status = of_change(&error);
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "CREDENTIALS_REFUSED"));
     let info = status.get_details_error_info().unwrap();
     assert_eq!((info.domain.as_str(), info.metadata["error_code"].as_str()), ("apig-grpc-gateway", "APIG.1002"));
@@ -231,17 +271,15 @@ fn the_largest_answers_fit_a_clients_header_space() {
 
 #[test]
 fn as_many_violations_are_named_as_fit_and_all_are_counted() {
-    use crate::{
-        pb::AttachDomainsRequest,
-        validate::{Rules, Validate as _},
-    };
+    use crate::validate::{Rules, Validate as _};
+
     let request = AttachDomainsRequest {
         project_id: String::new(),
         certificate_id: String::new(),
         domains: vec![domain("", &["/"]); 1000],
     };
     let rules = Rules { has_default_project: false, require_instance_ids: false };
-    let status = invalid_request(&request.violations(rules));
+    let status = invalid_request(&request.violations(rules)).status(true);
     let named = status.get_details_bad_request().unwrap().field_violations.len();
     assert!(named >= 35, "{named}");
     assert_eq!(status.get_details_error_info().unwrap().metadata["violations"], "2002");

@@ -37,7 +37,7 @@ impl Lock for CertificateLocks {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok(_lock) = self.take(key, ALONE).await else { return false };
+            let Ok(_lock) = self.take("p", &key.split('+').collect::<Vec<_>>(), ALONE).await else { return false };
             work.await;
             true
         })
@@ -143,6 +143,33 @@ fn bound<L: Lock>() {
     });
 }
 
+/// Calls on several certificates in different orders, one of which leaves: all others end.
+fn several<L: Lock>() {
+    block_on(async {
+        let locks = Arc::new(L::new());
+        let inside = Arc::new(AtomicUsize::new(0));
+        let mut calls = Vec::new();
+        for key in ["one+other", "other+one", "one"] {
+            // "one" is in each of them.
+            calls.push(spawn(Arc::clone(&locks).hold(key, alone(Arc::clone(&inside)))));
+        }
+        let mut leaves = Arc::clone(&locks).hold("other+one", std::future::pending());
+        calls.push(spawn(async move {
+            let _ = poll_once(&mut leaves);
+            true
+        }));
+        for call in calls {
+            assert!(call.await.unwrap(), "there is room for all");
+        }
+        assert_eq!(locks.entries(), 0, "{LEAKED}");
+    });
+}
+
+#[test]
+fn calls_on_several_certificates_never_wait_for_each_other() {
+    explore(several::<CertificateLocks>);
+}
+
 #[test]
 fn one_call_at_a_time_changes_a_certificate() {
     explore(exclusion::<CertificateLocks>);
@@ -169,9 +196,9 @@ impl Lock for RemovesEarly {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
-            let Ok(_lock) = self.0.take(key, ALONE).await else { return false };
+            let Ok(_lock) = self.0.take("p", &[key], ALONE).await else { return false };
             work.await;
-            self.0.queues.lock().unwrap().remove(&self.0.hasher.hash_one(key));
+            self.0.queues.lock().unwrap().remove(&self.0.hasher.hash_one(("p", key)));
             true
         })
     }
@@ -197,6 +224,7 @@ impl Lock for Leaks {
 
     fn hold(self: Arc<Self>, key: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Job {
         Box::pin(async move {
+            let key = self.0.hasher.hash_one(("p", key));
             let Ok((entry, certificate_lock)) = self.0.enter(key, ALONE) else { return false };
             let entry = std::mem::ManuallyDrop::new(entry);
             let permit = certificate_lock.acquire_owned().await.unwrap();

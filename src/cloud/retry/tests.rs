@@ -18,7 +18,7 @@ fn only_what_was_not_done_has_a_fate_that_allows_a_repeat() {
     let throttles = Fate::Refused { delay: Duration::from_secs(1), asked: false, throttled: true };
     let asked = |seconds, throttled| Fate::Refused { delay: Duration::from_secs(seconds), asked: true, throttled };
     let table = [
-        (Error::Unreachable(String::new()), Fate::NotSent),
+        (Error::Unreachable(String::new()), Fate::Harmless),
         (Error::ConnectionLost(String::new()), Fate::Final),
         (Error::Decode(String::new()), Fate::Final),
         (Error::Unauthorized(CredentialError::Token), Fate::Final),
@@ -55,15 +55,15 @@ fn the_decision_is_a_table() {
     let long = Duration::from_secs(30);
     let table = [
         // fate, attempt, most, left, chance → decision
-        (Fate::NotSent, 1, 3, long, 1.0, again(ms(100), 1)),
-        (Fate::NotSent, 2, 3, long, 1.0, again(ms(200), 1)),
-        (Fate::NotSent, 1, 3, long, 0.0, again(ms(0), 1)),
-        (Fate::NotSent, 3, 3, long, 0.0, Decision::GiveUp),
-        (Fate::NotSent, 1, 1, long, 0.0, Decision::GiveUp),
-        (Fate::NotSent, 20, 99, long, 1.0, again(LONGEST_DELAY, 1)),
-        (Fate::NotSent, 1, 3, ms(100), 1.0, Decision::GiveUp),
-        (Fate::NotSent, 1, 3, ms(101), 1.0, again(ms(100), 1)),
-        (Fate::NotSent, 1, 3, ms(0), 0.0, Decision::GiveUp),
+        (Fate::Harmless, 1, 3, long, 1.0, again(ms(100), 1)),
+        (Fate::Harmless, 2, 3, long, 1.0, again(ms(200), 1)),
+        (Fate::Harmless, 1, 3, long, 0.0, again(ms(0), 1)),
+        (Fate::Harmless, 3, 3, long, 0.0, Decision::GiveUp),
+        (Fate::Harmless, 1, 1, long, 0.0, Decision::GiveUp),
+        (Fate::Harmless, 20, 99, long, 1.0, again(LONGEST_DELAY, 1)),
+        (Fate::Harmless, 1, 3, ms(100), 1.0, Decision::GiveUp),
+        (Fate::Harmless, 1, 3, ms(101), 1.0, again(ms(100), 1)),
+        (Fate::Harmless, 1, 3, ms(0), 0.0, Decision::GiveUp),
         (Fate::Final, 1, 3, long, 0.5, Decision::GiveUp),
         (wait(ms(1000), false, false), 1, 3, long, 0.5, again(ms(500), 1)),
         (wait(ms(1000), false, true), 2, 3, long, 0.5, again(ms(1000), 2)),

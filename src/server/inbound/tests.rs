@@ -60,9 +60,9 @@ async fn a_panic_is_one_failed_call_and_no_more() {
 
 #[test]
 fn only_known_methods_become_labels() {
-    assert_eq!(method(ATTACH), METHODS[0]);
-    assert_eq!(method("/huaweicloud.apic.v2.CertificateService/Nope"), UNKNOWN);
-    assert_eq!(method(""), UNKNOWN);
+    assert_eq!(method(ATTACH), (&ATTACH[1..], Some(resources::METHODS[0])));
+    assert_eq!(method("/huaweicloud.apic.v2.CertificateService/Nope"), (UNKNOWN, None));
+    assert_eq!(method(""), (UNKNOWN, None));
 }
 
 #[tokio::test(start_paused = true)]
