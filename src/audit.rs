@@ -207,7 +207,7 @@ impl Outlet for Destination {
     fn report(&self, _lines: u64) {}
 }
 
-/// For the owner alone: it says who changes what.
+/// For the owner alone: the lines name callers and their changes.
 fn append_to(path: &Path) -> io::Result<File> {
     // Opening a FIFO for writing alone waits for a reader, and writing without one fails. With both ends open the lines
     // wait in it for a reader that comes, or comes back.

@@ -1,5 +1,5 @@
 //! The pure parts of a call, for benches, fuzzing and tests: from a message's bytes to the request for the cloud, its
-//! signature, and from an answer of the cloud to what a caller gets. No socket, no clock but for dates in `Retry-After`.
+//! signature, and from an answer of the cloud to the caller's status. No socket, no clock but for dates in `Retry-After`.
 
 use std::time::SystemTime;
 
@@ -57,7 +57,7 @@ pub fn signer() -> impl Fn(&str, &[u8], SystemTime) -> HeaderMap {
     }
 }
 
-/// What a caller gets when the cloud answers its request so. As much of the body is looked at as the gateway reads.
+/// The caller's result when the cloud answers its request so. As much of the body is looked at as the gateway reads.
 ///
 /// # Errors
 ///
@@ -76,5 +76,5 @@ pub fn answer(
     }
 }
 
-/// The method whose answers these are.
+/// The method of these requests and answers.
 pub const METHOD: &str = AttachDomainsRequest::METHOD.name;

@@ -266,7 +266,7 @@ impl Client {
         if !O::HAS_ANSWER || head.status() != O::SUCCESS {
             return read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker);
         }
-        let malformed = |cause| Error::Malformed { cause, request_id: None };
+        let malformed = |cause| Error::Malformed { status: O::SUCCESS, cause, request_id: None };
         match head.read_success(MOST_ANSWER, |bytes| call.account.charge(bytes), &masker).await {
             Ok(answer) => read::<O>(&answer, &masker),
             Err(BodyFailure::TooLarge) => Err(malformed(format!("its body is larger than {MOST_ANSWER} bytes"))),
@@ -339,7 +339,10 @@ pub(crate) fn read<O: Operation>(answer: &Response, masker: &Masker<'_>) -> Resu
         return match O::decode(&answer.body) {
             Ok(response) => Ok(Success { response, request_id }),
             // The text quotes the answer.
-            Err(fault) => Err(Error::Malformed { cause: masker.mask(&fault.to_string()).into_owned(), request_id }),
+            Err(fault) => {
+                let cause = masker.mask(&fault.to_string()).into_owned();
+                Err(Error::Malformed { status, cause, request_id })
+            }
         };
     }
     if status.is_redirection() {

@@ -66,7 +66,7 @@ pub(crate) fn from_cloud(error: &Error, request: &Resources<'_>) -> Status {
         Error::ConnectionLost(cause) => local(local::lost(cause)),
         Error::ReadInterrupted(cause) => local(local::read_interrupted(cause)),
         Error::Decode(cause) => local(local::garbled(cause)),
-        Error::Malformed { cause, .. } => local(local::malformed(cause)),
+        Error::Malformed { status, cause, .. } => local(local::malformed(status.as_u16(), cause)),
         Error::NoMemory => local(local::no_memory()),
         Error::Redirected { status, .. } => local(local::redirected(status.as_u16())),
         Error::Unexpected { status, content_type, .. } => {

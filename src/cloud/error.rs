@@ -1,4 +1,4 @@
-//! Why a call to the cloud failed, as far as it matters to what the caller is told and whether a repeat is safe.
+//! The failures of a call to the cloud, as far as they matter to the caller's status and to repeats.
 
 use std::time::{Duration, SystemTime};
 
@@ -56,7 +56,7 @@ pub(crate) enum Error {
     /// A status below 400 that the operation does not document, such as a login page's 200.
     Unexpected { status: StatusCode, content_type: Option<String>, request_id: Option<String> },
     /// A success without the documented body: cut, malformed or too large.
-    Malformed { cause: String, request_id: Option<String> },
+    Malformed { status: StatusCode, cause: String, request_id: Option<String> },
     /// No memory was left for the body of a success.
     NoMemory,
     /// A value of the request would leave its place in the path; validation must not let it come here.

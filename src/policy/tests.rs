@@ -92,7 +92,7 @@ fn an_identity_is_what_was_verified_and_no_more() {
     }
 }
 
-/// Who, on which project, certificate and domains; and what is denied.
+/// Identity, project, certificate and domains of a call, and the part of it that is denied.
 type Case<'a> = (&'a Identity, &'a str, &'a str, &'a [&'a str], Option<&'static str>);
 
 #[test]

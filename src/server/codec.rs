@@ -13,7 +13,7 @@ use tonic_prost::ProstCodec;
 
 use crate::status;
 
-/// Room for a message with a few domains; a buffer grows for what needs more.
+/// Room for a message with a few domains; the buffer of a longer one grows.
 const ROOM: usize = 512;
 
 /// As much of an answer as is sent at once.

@@ -44,8 +44,8 @@ const STREAMS: [&str; 3] = [
 /// The limit on domains, instance ids and all other repeated values of a request together.
 const MAX_ENTRIES: usize = 100_000;
 
-/// The memory of an entry besides its bytes: its value in a list that doubles as it grows, and its JSON.
-const ENTRY_COST: usize = 128;
+/// The memory of an entry besides its bytes: its value in a list that doubles as it grows, its JSON, and its description.
+const ENTRY_COST: usize = 160;
 
 static APIG_REQUEST_ID: HeaderName = HeaderName::from_static("apig-request-id");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

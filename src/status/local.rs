@@ -1,17 +1,18 @@
 //! The statuses of failures in the gateway itself, or between it and the cloud.
 
 mod admission;
+mod credentials;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
-use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RequestInfo, RetryInfo};
+use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RetryInfo};
 
 pub(crate) use self::admission::{rejected, request_stalled, too_far_ahead, too_many_entries, unsupported_encoding};
+pub(super) use self::credentials::{credentials_refused, unauthorized};
 use super::{Ending, Outcome, size_limit};
 use crate::{
-    cloud::{ClockSkew, LockQueueFull, RateLimited, Refusal},
-    credentials::CredentialError,
+    cloud::{LockQueueFull, RateLimited},
     validate::Violations,
 };
 
@@ -264,72 +265,6 @@ pub(crate) fn panicked(sent: bool) -> Local {
     if sent { local.unknown() } else { local.not_sent() }
 }
 
-/// There is no credential to call the cloud with.
-pub(super) fn unauthorized(missing: &CredentialError, project_id: &str) -> Local {
-    match missing {
-        CredentialError::Token => {
-            let message = "the call needs an IAM token in its metadata: x-auth-token";
-            Local::new(Code::Unauthenticated, Reason::TokenMissing, message)
-                .fact("metadata_key", "x-auth-token")
-                .not_sent()
-        }
-        CredentialError::Identity => {
-            let message = "the gateway serves other projects than this one";
-            Local::new(Code::PermissionDenied, Reason::CallerNotAllowed, message)
-                .fact("project_id", project_id)
-                .not_sent()
-        }
-        CredentialError::Unavailable { cause, wait } => {
-            let message = "the gateway can't get a credential for the cloud now";
-            Local::new(Code::Unavailable, Reason::CredentialsUnavailable, message)
-                .caused_by(cause)
-                .not_sent()
-                .retry_in(*wait)
-        }
-        CredentialError::Suspended { code, wait } => {
-            let message = format!(
-                "the cloud refused the gateway's signatures, so the gateway stopped signing with this key pair and tries \
-                 again in {} s; its operator has to check the key pair and this machine's clock",
-                wait.as_secs().max(1)
-            );
-            let local = Local::new(Code::Internal, Reason::CredentialsRefused, message).not_sent().retry_in(*wait);
-            match code {
-                Some(code) => local.fact("error_code", code),
-                None => local,
-            }
-        }
-        CredentialError::Refused(cause) => {
-            let message = "the gateway is refused a credential, which its operator must mend";
-            Local::new(Code::Internal, Reason::CredentialsRefused, message).caused_by(cause).not_sent()
-        }
-    }
-}
-
-pub(super) fn credentials_refused(refusal: &Refusal, skew: Option<ClockSkew>) -> Local {
-    let (clock, skew) = match skew {
-        None => (String::new(), None),
-        Some(ClockSkew { by, is_ahead }) => {
-            let (sign, side) = if is_ahead { ("", "ahead of") } else { ("-", "behind") };
-            let seconds = by.as_secs();
-            (format!(" (this machine's clock is {seconds} s {side} the cloud's)"), Some(format!("{sign}{seconds}s")))
-        }
-    };
-    let message = format!("the cloud refuses the gateway's credentials, which its operator must mend{clock}");
-    let mut local = Local::new(Code::Internal, Reason::CredentialsRefused, message)
-        .fact("http_status", refusal.status.to_string())
-        .caused_by(&refusal.message);
-    if let Some(code) = &refusal.code {
-        local = local.fact("error_code", code);
-    }
-    if let Some(id) = &refusal.request_id {
-        local = local.fact("request_id", id).detail(RequestInfo::new(id, ""));
-    }
-    if let Some(skew) = skew {
-        local = local.fact("clock_skew", skew);
-    }
-    local
-}
-
 pub(super) fn unreachable(cause: &str) -> Local {
     Local::new(Code::Unavailable, Reason::UpstreamUnreachable, "the cloud can't be reached")
         .caused_by(cause)
@@ -357,8 +292,9 @@ pub(super) fn garbled(cause: &str) -> Local {
 }
 
 /// The body of a success is not the documented one.
-pub(super) fn malformed(cause: &str) -> Local {
+pub(super) fn malformed(http_status: u16, cause: &str) -> Local {
     Local::new(Code::Internal, Reason::UpstreamProtocolError, "the cloud's answer can't be read")
+        .fact("http_status", http_status.to_string())
         .caused_by(cause)
         .unknown()
         .telling_outcome()

@@ -173,7 +173,7 @@ fn an_unknown_outcome_is_told_and_never_repeated_by_a_client_on_its_own() {
         (Error::Refused(Box::new(refusal(500, "APIG.9999", "System error."))), Code::Internal),
         (Error::Decode("bytes".into()), Code::Internal),
         (Error::Redirected { status: http::StatusCode::FOUND, request_id: None }, Code::Internal),
-        (Error::Malformed { cause: "cut".into(), request_id: None }, Code::Internal),
+        (Error::Malformed { status: http::StatusCode::OK, cause: "cut".into(), request_id: None }, Code::Internal),
         (Error::NoMemory, Code::Unavailable),
     ] {
         let status = of_change(&error);
@@ -193,7 +193,7 @@ fn a_read_has_no_outcome_and_may_be_repeated() {
         (refused(502, ""), Code::Unavailable, "HTTP_502"),
         (refused(500, "APIG.9999"), Code::Internal, "APIG_9999"),
         (Error::Decode("bytes".into()), Code::Internal, "UPSTREAM_PROTOCOL_ERROR"),
-        (Error::Malformed { cause: "cut".into(), request_id: None }, Code::Internal, "UPSTREAM_PROTOCOL_ERROR"),
+        (Error::Malformed { status: http::StatusCode::OK, cause: "cut".into(), request_id: None }, Code::Internal, "UPSTREAM_PROTOCOL_ERROR"),
         (Error::NoMemory, Code::Unavailable, "OVERLOADED"),
     ] {
         let status = of_read(&error);
@@ -236,7 +236,7 @@ fn an_opaque_message_is_whole_or_absent() {
     assert_eq!(with(5_000), None);
 }
 
-/// What a client counts against its 8 KiB: names and values, and 32 for each entry.
+/// The header space that a client counts against its 8 KiB: names and values, and 32 for each entry.
 fn header_space(status: Status) -> usize {
     let response = status.into_http::<()>();
     response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()

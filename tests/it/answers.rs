@@ -1,4 +1,4 @@
-//! Answers of the cloud that hurt naive gateways, and what a caller makes of each.
+//! Answers of the cloud that hurt naive gateways, and the error that a caller gets for each.
 
 use std::time::Duration;
 

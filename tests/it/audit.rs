@@ -1,4 +1,4 @@
-//! The audit log: a line for each call that may change something, and what it says of each end.
+//! The audit log: a line for each call that may change something, with its end.
 
 use std::{fs, path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Who may do what, and what is refused before the cloud is asked.
+//! Authorization, and refusals before the cloud is asked.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -59,7 +59,7 @@ async fn the_names_of_a_certificate_decide_and_nothing_reaches_the_cloud_when_re
 #[tokio::test]
 async fn on_a_unix_socket_the_kernel_says_who_calls() {
     let folder = tempfile::tempdir().unwrap();
-    // Whoever made the folder is whoever runs this test.
+    // The owner of the folder is the user that runs this test.
     let uid = std::fs::metadata(folder.path()).unwrap().uid();
     for (allowed, wanted) in [(uid, true), (uid + 1, false)] {
         let cloud = Cloud::answering([Reply::attached()]).await;
