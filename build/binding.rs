@@ -265,11 +265,7 @@ impl Binding {
             verb = self.verb,
             success = if has_answer { "OK" } else { "NO_CONTENT" },
             segments = segments.join(", "),
-            decode = if has_answer {
-                "pb::json::decode(body)"
-            } else {
-                "let _ = body; Ok(Self::Response::default())"
-            },
+            decode = if has_answer { "pb::json::decode(body)" } else { "let _ = body; Ok(Self::Response::default())" },
         )
     }
 }
@@ -278,8 +274,8 @@ impl Binding {
 fn ident(field: &FieldDescriptor) -> String {
     const KEYWORDS: [&str; 37] = [
         "as", "async", "await", "break", "const", "continue", "dyn", "else", "enum", "false", "fn", "for", "gen", "if",
-        "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "static", "struct", "trait",
-        "true", "try", "type", "unsafe", "use", "where", "while", "yield", "box",
+        "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "static", "struct",
+        "trait", "true", "try", "type", "unsafe", "use", "where", "while", "yield", "box",
     ];
     let name = field.name();
     if KEYWORDS.contains(&name) { format!("r#{name}") } else { name.to_owned() }
@@ -292,12 +288,12 @@ impl Bindings {
         match &binding.body {
             Body::None => {}
             Body::Rest => {
-                let in_path = path_fields(&binding.path).map(|field| field.name().to_owned()).collect();
-                self.json.write(&request, in_path)?;
+                let in_path: Vec<_> = path_fields(&binding.path).map(|field| field.name().to_owned()).collect();
+                self.json.write(&request, &in_path)?;
             }
             Body::Field(field) => {
                 if let Kind::Message(inner) = field.kind() {
-                    self.json.write(&inner, Vec::new())?;
+                    self.json.write(&inner, &[])?;
                 }
             }
         }

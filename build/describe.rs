@@ -47,7 +47,7 @@ impl Described {
                 }
                 (_, false) => format!("resources.add(Kind::{kind}, &self.{ident});"),
             };
-            let _ = write!(body, "        {line}\n");
+            let _ = writeln!(body, "        {line}");
         }
         let names: Vec<String> = names.iter().map(|kind| format!("Kind::{kind}")).collect();
         let _ = write!(
@@ -60,7 +60,7 @@ impl Described {
                     parameters: &[{parameters}],\n    \
                 }};\n    \
                 fn resources(&self) -> Resources<'_> {{\n        \
-                    #[allow(unused_mut)]\n        \
+                    #[allow(unused_mut, reason = \"not every request names something\")]\n        \
                     let mut resources = Resources::new(Self::METHOD);\n\
                     {body}        resources\n    \
                 }}\n\
@@ -143,7 +143,7 @@ impl Described {
         }
         let _ = write!(
             self.checks,
-            "impl Check for pb::{} {{\n    #[allow(unused_variables)]\n    \
+            "impl Check for pb::{} {{\n    #[allow(unused_variables, reason = \"not every message has rules\")]\n    \
              fn check(&self, at: &At<'_>, rules: Rules, found: &mut Violations) {{\n{body}    }}\n}}\n",
             message.name()
         );
@@ -198,7 +198,11 @@ pub(crate) fn secrets(message: &MessageDescriptor) -> impl Iterator<Item = Field
 }
 
 fn check_is_text(field: &FieldDescriptor) -> Result<(), String> {
-    if field.kind() == Kind::String { Ok(()) } else { Err(format!("`{}`: only a string names a resource", field.full_name())) }
+    if field.kind() == Kind::String {
+        Ok(())
+    } else {
+        Err(format!("`{}`: only a string names a resource", field.full_name()))
+    }
 }
 
 /// The field of a message that names a resource of that kind.
@@ -297,8 +301,8 @@ fn parameters(request: &MessageDescriptor) -> String {
             }
         }
     }
-    let rows = rows.iter().map(|(name, field, list)| {
-        format!("Parameter {{ name: {name:?}, field: {field:?}, of_many: {list:?} }}")
-    });
+    let rows = rows
+        .iter()
+        .map(|(name, field, list)| format!("Parameter {{ name: {name:?}, field: {field:?}, of_many: {list:?} }}"));
     rows.collect::<Vec<_>>().join(", ")
 }

@@ -22,15 +22,15 @@ struct Use {
 
 impl Json {
     /// Adds a message of requests with all that its fields lead to, but for the fields that travel elsewhere.
-    pub(crate) fn write(&mut self, message: &MessageDescriptor, skipped: Vec<String>) -> Result<(), String> {
+    pub(crate) fn write(&mut self, message: &MessageDescriptor, skipped: &[String]) -> Result<(), String> {
         let entry = self.entry(message);
         if std::mem::replace(&mut entry.is_written, true) {
             return Ok(());
         }
-        entry.skipped.clone_from(&skipped);
+        skipped.clone_into(&mut entry.skipped);
         for field in message.fields().filter(|field| !skipped.iter().any(|name| name == field.name())) {
             if let Some(inner) = written(&field)? {
-                self.write(&inner, Vec::new())?;
+                self.write(&inner, &[])?;
             }
         }
         Ok(())

@@ -25,8 +25,8 @@ use crate::{
 ///
 /// The status for a message that can't be read or breaks a rule.
 pub fn request(message: &[u8]) -> Result<(String, Bytes), Status> {
-    let request =
-        AttachDomainsRequest::decode(message).map_err(|fault| status::unreadable_message(&fault.to_string()).status(true))?;
+    let request = AttachDomainsRequest::decode(message)
+        .map_err(|fault| status::unreadable_message(&fault.to_string()).status(true))?;
     let violations = request.violations(Rules { has_default_project: false, require_instance_ids: false });
     if violations.total > 0 {
         return Err(status::invalid_request(&violations).status(true));

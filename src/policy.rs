@@ -241,8 +241,8 @@ fn rule(table: &toml::Table, fault: &mut dyn FnMut(&dyn fmt::Display)) -> Option
     let methods = methods.map(|methods: Vec<String>| {
         let known = |name: &String| {
             let mut known = METHODS.iter().map(|method| method.name);
-            let found = known
-                .find(|method| method == name || method.rsplit_once('/').is_some_and(|(_, short)| short == name));
+            let found =
+                known.find(|method| method == name || method.rsplit_once('/').is_some_and(|(_, short)| short == name));
             if found.is_none() {
                 let known: Vec<_> = METHODS.iter().map(|method| method.name).collect();
                 fault(&format_args!("methods has a name that is no method; known are {}", known.join(", ")));

@@ -57,15 +57,15 @@ impl Certificates {
     where
         O: Operation + Validate,
     {
-        let context =
-            request.extensions().get::<Arc<Context>>().cloned().expect("every call comes through `inbound`");
+        let context = request.extensions().get::<Arc<Context>>().cloned().expect("every call comes through `inbound`");
         let request = request.into_inner();
         let violations = request.violations(self.rules);
         if violations.total > 0 {
             return Err(status::invalid_request(&violations).status(O::METHOD.is_change));
         }
         let mut resources = request.resources();
-        let default = if resources.project.is_empty() { self.default_project(&context, &resources).await? } else { None };
+        let default =
+            if resources.project.is_empty() { self.default_project(&context, &resources).await? } else { None };
         if let Some(project) = &default {
             resources.project = project;
         }
@@ -81,11 +81,7 @@ impl Certificates {
     }
 
     /// The project of a request that names none.
-    async fn default_project(
-        &self,
-        context: &Context,
-        resources: &Resources<'_>,
-    ) -> Result<Option<Arc<str>>, Status> {
+    async fn default_project(&self, context: &Context, resources: &Resources<'_>) -> Result<Option<Arc<str>>, Status> {
         if let Some(known) = self.cloud.known_default_project() {
             return Ok(Some(known));
         }

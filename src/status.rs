@@ -14,12 +14,12 @@ use tonic_types::{
     QuotaFailure, QuotaViolation, RequestInfo, ResourceInfo, RetryInfo,
 };
 
+pub(crate) use self::local::Local;
 pub(crate) use self::local::{
     caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large, panicked, rejected,
     request_stalled, shutting_down, too_far_ahead, too_many_entries, unimplemented, unreadable_message,
     unsupported_encoding,
 };
-pub(crate) use self::local::Local;
 use crate::{
     cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
     resources::{self, Resources},

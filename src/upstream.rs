@@ -212,6 +212,7 @@ impl Upstream {
     /// # Errors
     ///
     /// [`Failure::NotSent`] only if no byte of the request can have reached the upstream's handler.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a request, each of another type")]
     pub(crate) async fn exchange<H: SendHook>(
         &self,
         verb: Method,

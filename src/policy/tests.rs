@@ -232,6 +232,13 @@ fn request<'a>(method: &'static Method, names: bool, instances: &'a [String]) ->
     request
 }
 
+// Methods that name less.
+static GROUPS: Method = Method { names: &[Kind::Project, Kind::ApiGroup], name: "t.S/Groups", ..none() };
+static NOTHING: Method = Method { name: "t.S/Nothing", ..none() };
+static LIST: Method = Method { names: &[Kind::Project, Kind::Instance], name: "t.S/List", ..none() };
+static GET: Method = Method { names: &[Kind::Project, Kind::Certificate], name: "t.S/Get", ..none() };
+static NAMES: Method = Method { names: &[Kind::Project, Kind::Domain], name: "t.S/Names", ..none() };
+
 #[test]
 fn a_rule_allows_only_methods_that_it_can_judge() {
     let restrictions = [
@@ -240,11 +247,6 @@ fn a_rule_allows_only_methods_that_it_can_judge() {
         ("instances", "i1", "i2", Kind::Instance, "instance"),
     ];
     let instances = ["i1".to_owned()];
-    static GROUPS: Method = Method { names: &[Kind::Project, Kind::ApiGroup], name: "t.S/Groups", ..none() };
-    static NOTHING: Method = Method { name: "t.S/Nothing", ..none() };
-    static LIST: Method = Method { names: &[Kind::Project, Kind::Instance], name: "t.S/List", ..none() };
-    static GET: Method = Method { names: &[Kind::Project, Kind::Certificate], name: "t.S/Get", ..none() };
-    static NAMES: Method = Method { names: &[Kind::Project, Kind::Domain], name: "t.S/Names", ..none() };
     let methods = METHODS.iter().copied().chain([&ANY, &GROUPS, &NOTHING, &LIST, &GET, &NAMES]);
     for method in methods {
         let denied = |rule: &str, request: &Resources<'_>| {
@@ -285,19 +287,17 @@ fn each_of_several_resources_must_be_allowed() {
          [[policy]]\nidentity = 'uid:3'\ndomains = ['b.example']\ninstances = ['i2']",
     )
     .unwrap();
-    let denied = |uid, request: &Resources<'_>| {
-        rules.check(&Identity::Uid(uid), request).err().map(|Denied(part)| part)
-    };
+    let denied =
+        |uid, request: &Resources<'_>| rules.check(&Identity::Uid(uid), request).err().map(|Denied(part)| part);
     let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
     let (one, two, three, none) = (ids(&["i1"]), ids(&["i2"]), ids(&["i1", "i3"]), ids(&[]));
-    for (certificates, part) in [
-        (&["c1"][..], None),
-        (&["c2", "c1"], None),
-        (&["c1", "c3"], Some("certificate")),
-        (&[], Some("certificate")),
-    ] {
+    for (certificates, part) in
+        [(&["c1"][..], None), (&["c2", "c1"], None), (&["c1", "c3"], Some("certificate")), (&[], Some("certificate"))]
+    {
         let mut request = Resources::new(&ANY);
-        certificates.iter().for_each(|id| request.add(Kind::Certificate, id));
+        for id in certificates {
+            request.add(Kind::Certificate, id);
+        }
         assert_eq!(denied(1, &request), part, "{certificates:?}");
     }
     for (uid, domains, part) in [

@@ -70,7 +70,7 @@ impl Reason {
 pub(crate) struct Local {
     code: Code,
     reason: Reason,
-    metadata: HashMap<String, String>,
+    metadata: Vec<(&'static str, String)>,
     details: Vec<ErrorDetail>,
     outcome: Option<Outcome>,
     message: Cow<'static, str>,
@@ -81,13 +81,13 @@ pub(crate) struct Local {
 
 impl Local {
     fn new(code: Code, reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        let (metadata, details) = (HashMap::new(), Vec::new());
+        let (metadata, details) = (Vec::new(), Vec::new());
         let message = message.into();
         Self { code, reason, metadata, details, outcome: None, message, tells_outcome: false, cause: None }
     }
 
-    fn fact(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.metadata.insert(name.to_owned(), value.into());
+    fn fact(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((name, value.into()));
         self
     }
 
@@ -121,7 +121,7 @@ impl Local {
     pub(crate) fn status(mut self, is_change: bool) -> Status {
         let outcome = self.outcome.filter(|_| is_change);
         if let Some(outcome) = outcome {
-            self.metadata.insert("outcome".to_owned(), outcome.as_str().to_owned());
+            self.metadata.push(("outcome", outcome.as_str().to_owned()));
         }
         let mut message = self.message;
         if self.tells_outcome && outcome == Some(Outcome::Unknown) {
@@ -132,7 +132,8 @@ impl Local {
             message.push_str(": ");
             message.push_str(&cause);
         }
-        let info = ErrorInfo::new(self.reason.as_str(), GATEWAY, self.metadata);
+        let metadata: HashMap<_, _> = self.metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let info = ErrorInfo::new(self.reason.as_str(), GATEWAY, metadata);
         let details = std::iter::once(info.into()).chain(self.details).collect();
         let mut status = size_limit::status(self.code, &message, details);
         if self.code == Code::Unavailable && outcome == Some(Outcome::Unknown) {
@@ -307,17 +308,13 @@ pub(super) fn no_memory() -> Local {
 }
 
 pub(super) fn redirected(http_status: u16) -> Local {
-    let message =
-        format!("the upstream answered {http_status}, a redirect, which is never followed: check `upstream`");
-    Local::new(Code::Internal, Reason::UpstreamRedirect, message)
-        .fact("http_status", http_status.to_string())
-        .unknown()
+    let message = format!("the upstream answered {http_status}, a redirect, which is never followed: check `upstream`");
+    Local::new(Code::Internal, Reason::UpstreamRedirect, message).fact("http_status", http_status.to_string()).unknown()
 }
 
 pub(super) fn unexpected(http_status: u16, content_type: Option<&str>) -> Local {
     let with = content_type.map(|kind| format!(" with {kind}")).unwrap_or_default();
-    let message =
-        format!("the upstream answered {http_status}{with}, which is not the API's answer: check `upstream`");
+    let message = format!("the upstream answered {http_status}{with}, which is not the API's answer: check `upstream`");
     let local = Local::new(Code::Internal, Reason::UpstreamProtocolError, message)
         .fact("http_status", http_status.to_string())
         .unknown();

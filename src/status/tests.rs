@@ -193,7 +193,11 @@ fn a_read_has_no_outcome_and_may_be_repeated() {
         (refused(502, ""), Code::Unavailable, "HTTP_502"),
         (refused(500, "APIG.9999"), Code::Internal, "APIG_9999"),
         (Error::Decode("bytes".into()), Code::Internal, "UPSTREAM_PROTOCOL_ERROR"),
-        (Error::Malformed { status: http::StatusCode::OK, cause: "cut".into(), request_id: None }, Code::Internal, "UPSTREAM_PROTOCOL_ERROR"),
+        (
+            Error::Malformed { status: http::StatusCode::OK, cause: "cut".into(), request_id: None },
+            Code::Internal,
+            "UPSTREAM_PROTOCOL_ERROR",
+        ),
         (Error::NoMemory, Code::Unavailable, "OVERLOADED"),
     ] {
         let status = of_read(&error);

@@ -8,7 +8,8 @@ use std::path::Path;
 
 /// Compiles a service with these methods; gives the bindings, or the error that stops the build.
 fn read(imports: &[&str], messages: &str, methods: &str) -> Result<binding::Bindings, String> {
-    let imports: String = imports.iter().map(|name| format!("import \"google/{name}.proto\";\n")).collect();
+    let imports: Vec<_> = imports.iter().map(|name| format!("import \"google/{name}.proto\";")).collect();
+    let imports = imports.join("\n");
     let source =
         format!("syntax = \"proto3\";\npackage t;\n{imports}\nservice S {{ {methods} }}\nmessage R {{}}\n{messages}\n");
     let folder = tempfile::tempdir().unwrap();
@@ -332,10 +333,7 @@ fn several_services_and_files_are_bound_together() {
 #[test]
 fn a_method_without_a_rule_fails_the_build() {
     let bare = "rpc M(Q) returns (R);";
-    assert_eq!(
-        read(&["api/annotations"], QUESTION, bare).unwrap_err(),
-        "t.S.M: the google.api.http option is missing"
-    );
+    assert_eq!(read(&["api/annotations"], QUESTION, bare).unwrap_err(), "t.S.M: the google.api.http option is missing");
     assert_eq!(read(&[], QUESTION, bare).unwrap_err(), "t.S.M: google/api/annotations.proto is not imported");
     let fault = read(&["api/annotations"], QUESTION, "rpc M(stream Q) returns (R);").unwrap_err();
     assert_eq!(fault, "t.S.M: a streaming method has no REST form");

@@ -54,10 +54,8 @@ pub(crate) fn rejected(rejected: Rejected) -> Local {
     };
     match scope {
         Scope::Process => local(format!("{exhausted} (limit {limit})")),
-        Scope::Caller => {
-            local(format!("{exhausted} for this caller while others call, too (its share is {limit})"))
-                .fact("share", "caller")
-        }
+        Scope::Caller => local(format!("{exhausted} for this caller while others call, too (its share is {limit})"))
+            .fact("share", "caller"),
         Scope::Connection => {
             local(format!("{exhausted} for this connection (limit {limit})")).fact("share", "connection")
         }
