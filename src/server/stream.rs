@@ -97,11 +97,7 @@ async fn forward<B: BodySource>(
             }
         }
     }
-    if message.is_empty() {
-        Ok(())
-    } else {
-        Err(malformed("the body ends before the end of the message"))
-    }
+    if message.is_empty() { Ok(()) } else { Err(malformed("the body ends before the end of the message")) }
 }
 
 fn length([flag, length @ ..]: [u8; PREFIX]) -> Result<usize, Status> {
