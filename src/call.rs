@@ -67,6 +67,12 @@ impl Progress {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The request did not leave after all.
+    pub(crate) fn unsent(&self) {
+        self.is_unknown.store(false, Ordering::Relaxed);
+        self.attempts.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// The cloud has turned the request away, so nothing is under way any more.
     pub(crate) fn settled(&self) {
         self.is_unknown.store(false, Ordering::Relaxed);

@@ -41,7 +41,7 @@ use crate::{
     mask::Masker,
     resources::Resources,
     telemetry::Metrics,
-    upstream::{BodyFailure, Failure, Response, Upstream},
+    upstream::{BodyError, Failure, Response, Upstream},
 };
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -267,11 +267,11 @@ impl Client {
             return read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker);
         }
         let malformed = |cause| Error::Malformed { status: O::SUCCESS, cause, request_id: None };
-        match head.read_success(MOST_ANSWER, |bytes| call.account.charge(bytes), &masker).await {
+        let until = call.deadline - BODY_MARGIN;
+        match head.read_success(until, MOST_ANSWER, |bytes| call.account.charge(bytes), &masker).await {
             Ok(answer) => read::<O>(&answer, &masker),
-            Err(BodyFailure::TooLarge) => Err(malformed(format!("its body is larger than {MOST_ANSWER} bytes"))),
-            Err(BodyFailure::Incomplete(cause)) => Err(malformed(format!("its body is not complete: {cause}"))),
-            Err(BodyFailure::NoMemory) => Err(Error::NoMemory),
+            Err(BodyError::NotCharged) => Err(Error::NoMemory),
+            Err(error) => Err(malformed(error.to_string())),
         }
     }
 

@@ -7,8 +7,9 @@ mod plaintext;
 mod read;
 mod region;
 mod settings;
+mod url;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use zeroize::Zeroizing;
@@ -18,13 +19,14 @@ pub use self::settings::{SETTINGS, Setting};
 use self::{
     credentials::Credentials,
     read::{Read, Reader},
+    url::{base_url, password_of, proxy},
 };
 use crate::{
     audit::Destination,
     cloud,
     log::LogFormat,
     server::{self, Access, Address, Owner},
-    upstream,
+    upstream::{self, Proxy},
     validate::is_safe_segment,
 };
 
@@ -129,15 +131,16 @@ impl Config {
         let tls = upstream_tls(&mut read);
         let upstream = base.map(|base| upstream::Settings {
             base,
-            proxy: read.text("upstream-proxy").and_then(|text| read.check("upstream-proxy", base_url(&text))),
+            proxy: proxy(&mut read),
             tls: tls.clone(),
             shows_identity: true,
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: UPSTREAM_IDLE_TIMEOUT,
+            max_age: upstream::MAX_AGE,
         });
         if let Some(upstream) = &upstream {
             let key = if read.text("upstream").is_some() { "upstream" } else { "region" };
-            plaintext::check(&mut read, key, &upstream.base, upstream.proxy.as_ref());
+            plaintext::check(&mut read, key, &upstream.base, upstream.proxy.as_ref().map(Proxy::url));
             if let Some(Err((key, fault))) = tls.as_ref().map(|_| upstream.check()) {
                 read.fault(key, fault);
             }
@@ -182,13 +185,17 @@ impl Config {
                     None => format!("# {key} is not set"),
                 },
                 Some(given) => {
-                    let value = if setting.secret { "***" } else { given.text.as_str() };
+                    let value = match password_of(&given.text) {
+                        _ if setting.secret => Cow::Borrowed("***"),
+                        Some(secret) => Cow::Owned(given.text.replacen(secret, "***", 1)),
+                        None => Cow::Borrowed(given.text.as_str()),
+                    };
                     let source = match given.source {
                         Source::Flag => format!("--{}", setting.key),
                         Source::Environment => setting.variable(),
                         Source::File => "file".to_owned(),
                     };
-                    format!("{key} = {}  # {source}", toml::Value::from(value))
+                    format!("{key} = {}  # {source}", toml::Value::from(&*value))
                 }
             }
         };
@@ -224,21 +231,7 @@ fn upstream(read: &mut Reader<'_>, family: &str) -> Option<Url> {
     }
 }
 
-fn base_url(text: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).map_err(|_| "must be an absolute URL")?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err("must begin with http:// or https://");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or a password");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not have a query or a fragment");
-    }
-    Ok(url)
-}
-
-/// The TLS files towards the upstream: `None` without any, also when a fault was noted.
+/// The TLS files towards the upstream: `None` when a fault was noted.
 fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<upstream::TlsFiles>> {
     let path = |key| read.text(key).map(PathBuf::from);
     let ca = path("upstream-ca");
@@ -256,7 +249,7 @@ fn upstream_tls(read: &mut Reader<'_>) -> Option<Arc<upstream::TlsFiles>> {
     };
     let files = upstream::TlsFiles::load(ca, identity);
     let noted = |faults: Vec<_>| faults.into_iter().for_each(|(key, fault)| read.fault(key, fault));
-    files.map_err(noted).ok().flatten().map(Arc::new)
+    files.map_err(noted).ok().map(Arc::new)
 }
 
 fn gateway(

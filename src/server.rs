@@ -218,7 +218,7 @@ impl Server {
             Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
         let workers = sockets.into_iter().map(worker).collect::<Result<_, _>>()?;
-        let upstream_tls = settings.upstream.tls.as_ref().map(|files| files.follow(&shared.metrics));
+        let upstream_tls = settings.upstream.tls.as_ref().and_then(|files| files.follow(&shared.metrics));
         Ok(Self { admin, address, workers, health, credentials, shared, _upstream_tls: upstream_tls })
     }
 

@@ -1,5 +1,6 @@
 //! TLS on the gRPC port: certificate, key, callers' CA and revocation lists come from files that are loaded again when they
-//! change. Files that can't be used are reported and counted, and their previous content stays in use.
+//! change. Files that can't be used are reported and counted, and their previous content stays in use. Also the TLS
+//! configuration of every client of the gateway.
 
 mod revocation;
 
@@ -11,7 +12,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    RootCertStore, ServerConfig,
+    self, ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
@@ -34,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) client_crl: Option<PathBuf>,
 }
 
-/// What the files held.
+/// The content of the files.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     config: Arc<ServerConfig>,
@@ -126,7 +127,7 @@ impl Loaded {
 }
 
 impl Tls {
-    /// Serves what was loaded, and follows the files. Needs a runtime.
+    /// Serves with the loaded files, and follows them. Needs a runtime.
     pub(crate) fn start(settings: Settings, loaded: Loaded, metrics: Arc<Metrics>) -> Self {
         loaded.report(&metrics);
         let current = Arc::new(RwLock::new(loaded));
@@ -147,6 +148,29 @@ impl Tls {
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config)
     }
+}
+
+/// The configuration of a client: the platform's roots and these, a certificate to show, HTTP/2 or HTTP/1.1.
+///
+/// # Errors
+///
+/// There are no roots at all, a root can't be used, or the key is another certificate's.
+pub(crate) fn client(
+    roots: Vec<CertificateDer<'static>>,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, Arc::clone(&provider))?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,49 +1,82 @@
-//! One HTTP exchange with the upstream: pooled, bounded, without redirects, proxies or repeats of its own. The only
-//! room that knows reqwest; it knows nothing of the cloud's API.
+//! One HTTP exchange with an upstream: pooled, bounded, without redirects, proxies of the environment or repeats of its own
+//! (other than a request that a closed connection hands back unsent). The only module that imports reqwest and hyper's
+//! clients; it is independent of the cloud's API.
+//!
+//! Calls go through [`Upstream::exchange`], on connections of its own; the gateway's own requests (tokens, temporary keys,
+//! the project's id) through [`Upstream::fetch`], by reqwest. One TLS configuration serves both.
 
+mod body;
+mod connect;
+mod control;
+mod line;
+mod pool;
+mod proxy;
 mod tls;
 
 use std::{
     borrow::Cow,
-    convert::Infallible,
     error::Error as _,
-    pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
-    task::{Context, Poll},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use http_body::{Body, Frame, SizeHint};
-use reqwest::{Proxy, Url};
-use zeroize::Zeroizing;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use reqwest::Url;
+use tokio_rustls::rustls::ClientConfig;
 
-pub(crate) use self::tls::TlsFiles;
-use self::tls::{Fault, Material};
-use crate::{mask::Masker, secret, telemetry::Metrics};
+pub(crate) use self::{
+    body::{BodyError, Head},
+    proxy::Proxy,
+    tls::TlsFiles,
+};
+use self::{
+    body::Outgoing,
+    connect::Connector,
+    pool::{Connection, Connections},
+    tls::{Fault, Material},
+};
+use crate::{mask::Masker, telemetry::Metrics};
 
-/// As much of an answer's body as is ever read.
+/// The greatest length of an error's body that is read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
 
 /// The longest wait for the body of an answer, after its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The age from which a connection takes no further call, so that a change of DNS is noticed while it is busy; some are
+/// retired earlier, by up to a fifth.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(300);
+
+/// Connections that may be found closed, one after the other, before a request gets one that has not been idle.
+const MOST_CLOSED: usize = 3;
+
+/// The time between pings on an HTTP/2 connection that requests wait on, and the longest wait for their answers.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+const USER_AGENT: &str = concat!("apig-grpc-gateway/", env!("CARGO_PKG_VERSION"));
+
 /// Where the upstream is and how to reach it.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) base: Url,
-    pub(crate) proxy: Option<Url>,
-    /// Certificates from files; `None`: the platform's roots alone.
+    pub(crate) proxy: Option<Proxy>,
+    /// Certificates from files, beside the platform's roots; `None`: those alone, read for this upstream.
     pub(crate) tls: Option<Arc<TlsFiles>>,
     /// Whether the client certificate of those files is for this upstream.
     pub(crate) shows_identity: bool,
     pub(crate) connect_timeout: Duration,
-    /// Shorter than common servers keep idle connections, so that it is we who close them.
+    /// Shorter than the usual timeout of servers, so that the gateway closes idle connections first.
     pub(crate) idle_timeout: Duration,
+    /// The age from which a connection takes no further call.
+    pub(crate) max_age: Duration,
 }
 
-/// A connection pool to one upstream.
+/// The way to one upstream.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pool: Arc<Pool>,
@@ -51,35 +84,54 @@ pub(crate) struct Upstream {
     /// Host and port as the `Host` header has them.
     authority: String,
     metrics: Arc<Metrics>,
+    target: Arc<Target>,
 }
 
-/// The client of an upstream, which is replaced when its certificates change.
+/// The parts of a request that are the same for all.
+#[derive(Debug)]
+struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    /// For requests that a proxy reads.
+    proxy_authorization: Option<HeaderValue>,
+    /// Whether a proxy reads the requests: `http` through a proxy.
+    is_absolute: bool,
+}
+
+/// The clients of an upstream, which are replaced when its certificates change.
 #[derive(Debug)]
 struct Pool {
     settings: Settings,
-    client: RwLock<reqwest::Client>,
+    clients: RwLock<Arc<Clients>>,
 }
 
-/// What came back, its body read no further than is of use.
+/// A client for calls, and one for the gateway's own requests.
+#[derive(Debug)]
+struct Clients {
+    connections: Arc<Connections>,
+    settings: Settings,
+    tls: Arc<ClientConfig>,
+    /// Made for the first request: most upstreams have calls, or requests of the gateway's own, not both.
+    control: OnceLock<reqwest::Client>,
+}
+
+/// An answer, the body of an error read up to [`MOST_BODY`].
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// What could be read of it, where it was.
+    /// As much of it as could be read.
     pub(crate) body: Bytes,
 }
-
-/// The head of an answer, its body unread.
-#[derive(Debug)]
-pub(crate) struct Head(reqwest::Response);
 
 /// Is called when a request leaves.
 pub(crate) trait SendHook: std::fmt::Debug + Send + Sync + 'static {
     /// The request leaves: from here on the upstream may have acted on it.
     fn sent(&self);
 
-    /// Whether the request has left.
-    fn is_sent(&self) -> bool;
+    /// The request did not leave after all: no byte of it was written.
+    fn unsent(&self);
 }
 
 /// Why there is no answer. The texts name no URL, and the secrets of the request are masked.
@@ -89,19 +141,8 @@ pub(crate) enum Failure {
     NotSent(String),
     /// The request left, and the connection broke.
     Interrupted(String),
-    /// The request left, and what came back is no HTTP.
+    /// The request left, and the answer is no HTTP.
     Decode(String),
-}
-
-/// Why the body of a success could not be read whole.
-#[derive(Debug)]
-pub(crate) enum BodyFailure {
-    /// It is larger than the limit.
-    TooLarge,
-    /// No memory was granted for it.
-    NoMemory,
-    /// It broke off or stalled.
-    Incomplete(String),
 }
 
 impl Settings {
@@ -112,59 +153,63 @@ impl Settings {
     /// The certificates, the key or the proxy's address can't be used: the setting, and the reason.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         match &self.tls {
-            None => self.client(&Material::default()).map(drop),
+            None => self.clients(&platform()?).and_then(|clients| clients.control().map(drop)),
             Some(tls) => tls.check(self),
         }
     }
 
-    /// Makes a client; opens nothing yet.
-    fn client(&self, material: &Material) -> Result<reqwest::Client, Fault> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("apig-grpc-gateway/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry X-Auth-Token to another host; reqwest strips only the headers it knows.
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            // Repeats are decided where the cloud's error codes are known.
-            .retry(reqwest::retry::never())
-            // Also switches off the proxies that the environment names.
-            .no_proxy()
-            .connect_timeout(self.connect_timeout)
-            .pool_idle_timeout(self.idle_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            // Idle connections are dropped by the pool; pings are for those that calls wait on.
-            .http2_keep_alive_while_idle(false);
-        if let Some(proxy) = &self.proxy {
-            let proxy = Proxy::all(proxy.clone()).map_err(|fault| ("upstream-proxy", chain(&fault)))?;
-            builder = builder.proxy(proxy);
-        }
-        let client = material.add_to(builder, self.shows_identity)?.build();
-        client.map_err(|fault| (material.setting(), format!("can't be used: {}", chain(&fault))))
+    /// Makes the clients; opens nothing yet.
+    fn clients(&self, tls: &Arc<ClientConfig>) -> Result<Clients, Fault> {
+        let connections = Connections::new(Connector::new(self, tls)?, self.idle_timeout, self.max_age);
+        let (connections, tls) = (Arc::new(connections), Arc::clone(tls));
+        Ok(Clients { connections, settings: self.clone(), tls, control: OnceLock::new() })
     }
 }
 
+/// TLS with the platform's roots alone.
+fn platform() -> Result<Arc<ClientConfig>, Fault> {
+    Material::default().config(false).map(Arc::new)
+}
+
 impl Upstream {
-    /// Makes the pool; opens nothing yet.
+    /// Makes the clients; opens nothing yet.
     ///
     /// # Errors
     ///
     /// Those of [`Settings::check`].
     pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, String> {
+        Self::make(settings, metrics).map_err(|(setting, error)| format!("{setting} {error}"))
+    }
+
+    fn make(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, Fault> {
         let pool = match &settings.tls {
-            None => Pool::new(settings, &Material::default()).map(Arc::new),
-            Some(tls) => tls.pool(settings),
+            None => Arc::new(Pool::new(settings, &platform()?)?),
+            Some(tls) => tls.pool(settings)?,
         };
-        let pool = pool.map_err(|(setting, fault)| format!("{setting} {fault}"))?;
         let host = settings.base.host_str().unwrap_or_default();
         // A default port is in neither.
         let authority = settings.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        Ok(Self { pool, base: settings.base.clone(), authority, metrics })
+        let unusable = |error: &dyn std::error::Error| ("upstream", format!("can't be used: {error}"));
+        let is_https = settings.base.scheme() == "https";
+        let is_absolute = !is_https && settings.proxy.is_some();
+        let target = Arc::new(Target {
+            scheme: if is_https { Scheme::HTTPS } else { Scheme::HTTP },
+            authority: authority.parse().map_err(|error| unusable(&error))?,
+            host: HeaderValue::from_str(&authority).map_err(|error| unusable(&error))?,
+            proxy_authorization: settings
+                .proxy
+                .as_ref()
+                .filter(|_| is_absolute)
+                .and_then(Proxy::authorization)
+                .cloned(),
+            is_absolute,
+        });
+        Ok(Self { pool, base: settings.base.clone(), authority, metrics, target })
     }
 
-    /// The client for one exchange, which ends on it even if the client is replaced meanwhile.
-    fn client(&self) -> reqwest::Client {
-        self.pool.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The clients for one exchange, which ends on them even if they are replaced meanwhile.
+    fn clients(&self) -> Arc<Clients> {
+        Arc::clone(&self.pool.clients.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Host and port as the `Host` header has them.
@@ -180,39 +225,13 @@ impl Upstream {
         }
     }
 
-    /// One exchange of the gateway's own, such as a token's: its answer is read up to [`MOST_BODY`], whatever its status.
-    ///
-    /// # Errors
-    ///
-    /// There is no answer; the text names no URL, and secrets are masked.
-    pub(crate) async fn fetch(
-        &self,
-        verb: Method,
-        path: &str,
-        query: &str,
-        headers: HeaderMap,
-        body: Option<Bytes>,
-        masker: &Masker<'_>,
-    ) -> Result<Response, String> {
-        let mut url = self.base.clone();
-        url.set_path(&self.wire_path(path));
-        url.set_query(Some(query).filter(|query| !query.is_empty()));
-        let mut request = reqwest::Request::new(verb, url);
-        *request.headers_mut() = headers;
-        *request.body_mut() = body.map(Into::into);
-        match self.client().execute(request).await {
-            Ok(response) => Ok(read(response, true, tokio::time::Instant::now() + BODY_TIMEOUT).await),
-            Err(fault) => Err(error_text(fault, masker)),
-        }
-    }
-
-    /// Sends one request and waits for the head of its answer. `path` is one of [`wire_path`](Self::wire_path); neither it nor `query`
-    /// holds anything that needs encoding.
+    /// Sends one request and waits for the head of its answer. `path` is one of [`wire_path`](Self::wire_path); it and
+    /// `query` hold nothing that needs encoding.
     ///
     /// # Errors
     ///
     /// [`Failure::NotSent`] only if no byte of the request can have reached the upstream's handler.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a request, each of another type")]
+    #[allow(clippy::too_many_arguments, reason = "the parts of a request, its hook and its secrets")]
     pub(crate) async fn exchange<H: SendHook>(
         &self,
         verb: Method,
@@ -223,80 +242,106 @@ impl Upstream {
         hook: &Arc<H>,
         masker: &Masker<'_>,
     ) -> Result<Head, Failure> {
-        // Lets the runtime look at its sockets first: a connection that the upstream closed while it was idle is then known
-        // to be closed, and is not taken. What crosses our request on the wire stays a lost connection.
-        tokio::task::yield_now().await;
-        let mut url = self.base.clone();
-        url.set_path(path);
-        url.set_query(Some(query).filter(|query| !query.is_empty()));
-        if url.path() != path || url.query().unwrap_or_default() != query {
-            return Err(Failure::NotSent("the path or the query would change on its way".into()));
-        }
-        let mut request = reqwest::Request::new(verb.clone(), url);
+        let path =
+            path_and_query(path, query).ok_or_else(|| Failure::NotSent("the path would change on its way".into()))?;
+        let hook: Arc<dyn SendHook> = Arc::<H>::clone(hook);
+        let mut request = Request::new(Outgoing::new(body, Arc::clone(&hook)));
         *request.headers_mut() = headers;
-        match body {
-            Some(bytes) => *request.body_mut() = Some(Outgoing::body(bytes, hook)),
-            // Without a body there is no telling when the request leaves.
-            None => hook.sent(),
-        }
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        *request.method_mut() = verb.clone();
         let mut timer = Timer { metrics: &self.metrics, verb, started: Instant::now(), status: None };
-        let result = self.client().execute(request).await;
-        timer.status = result.as_ref().ok().map(reqwest::Response::status);
+        let result = self.send(request, &path, hook.as_ref(), masker).await;
+        timer.status = result.as_ref().ok().map(Head::status);
         drop(timer);
-        match result {
-            Ok(response) => Ok(Head(response)),
-            Err(fault) if !hook.is_sent() || fault.is_connect() => Err(Failure::NotSent(error_text(fault, masker))),
-            Err(fault) if is_parse_error(&fault) => Err(Failure::Decode(error_text(fault, masker))),
-            Err(fault) => Err(Failure::Interrupted(error_text(fault, masker))),
+        result
+    }
+
+    /// Sends a request, once more for each connection that turns out to have been closed before it.
+    async fn send(
+        &self,
+        mut request: Request<Outgoing>,
+        path: &PathAndQuery,
+        hook: &dyn SendHook,
+        masker: &Masker<'_>,
+    ) -> Result<Head, Failure> {
+        let text = |error: &dyn std::error::Error| masker.mask(&chain(error)).into_owned();
+        let pool = Arc::clone(&self.clients().connections);
+        let mut closed = 0;
+        loop {
+            let taken = if closed < MOST_CLOSED { pool.take().await } else { pool.open().await };
+            let mut connection = taken.map_err(|error| Failure::NotSent(text(error.as_ref())))?;
+            self.target.address(&mut request, path, &connection);
+            // An HTTP/2 connection may take a request up before it sees that the peer has closed.
+            let copy = (connection.is_http2() && connection.is_reused).then(|| request.clone());
+            let before = connection.gate.writes();
+            let mut failure = match connection.send(request).await {
+                Ok(answer) => {
+                    hook.sent();
+                    return Ok(Head::new(answer, &pool, connection));
+                }
+                Err(failure) => failure,
+            };
+            let unsent = failure.take_message().or_else(|| copy.filter(|_| connection.gate.writes() == before));
+            let is_written = unsent.is_none() && connection.gate.writes() != before;
+            let error = failure.into_error();
+            if is_written && !is_refused(&error) {
+                let failure = if error.is_parse() { Failure::Decode } else { Failure::Interrupted };
+                return Err(failure(text(&error)));
+            }
+            hook.unsent();
+            match unsent {
+                Some(again) if connection.is_reused => request = again,
+                _ => return Err(Failure::NotSent(text(&error))),
+            }
+            pool.forget(&connection.gate);
+            closed += 1;
         }
     }
 }
 
-impl Head {
-    /// The status.
-    pub(crate) fn status(&self) -> StatusCode {
-        self.0.status()
-    }
-
-    /// Reads the body of an error, until then and for at most [`BODY_TIMEOUT`].
-    pub(crate) async fn read(self, until: tokio::time::Instant) -> Response {
-        read(self.0, false, until.min(tokio::time::Instant::now() + BODY_TIMEOUT)).await
-    }
-
-    /// Reads the body of a success to its end, of at most `limit` bytes; `charge` grants the memory of each part.
-    ///
-    /// # Errors
-    ///
-    /// [`BodyFailure`]: a body that is not whole is no answer.
-    pub(crate) async fn read_success(
-        mut self,
-        limit: usize,
-        mut charge: impl FnMut(usize) -> bool,
-        masker: &Masker<'_>,
-    ) -> Result<Response, BodyFailure> {
-        let announced = self.0.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-        if announced > limit {
-            return Err(BodyFailure::TooLarge);
+impl Target {
+    /// Addresses a request in the form of the connection's protocol.
+    fn address(&self, request: &mut Request<Outgoing>, path: &PathAndQuery, connection: &Connection) {
+        let is_http2 = connection.is_http2();
+        *request.uri_mut() = if is_http2 || self.is_absolute {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(self.scheme.clone());
+            parts.authority = Some(self.authority.clone());
+            parts.path_and_query = Some(path.clone());
+            Uri::from_parts(parts).expect("scheme, authority and path make a URI")
+        } else {
+            Uri::from(path.clone())
+        };
+        let headers = request.headers_mut();
+        if is_http2 {
+            headers.remove(header::HOST);
+        } else {
+            headers.insert(header::HOST, self.host.clone());
         }
-        let headers = std::mem::take(self.0.headers_mut());
-        let mut body = Zeroizing::new(Vec::new());
-        loop {
-            let chunk = match tokio::time::timeout(BODY_TIMEOUT, self.0.chunk()).await {
-                Err(_) => return Err(BodyFailure::Incomplete("it stalled".into())),
-                Ok(Err(fault)) => return Err(BodyFailure::Incomplete(error_text(fault, masker))),
-                Ok(Ok(None)) => break,
-                Ok(Ok(Some(chunk))) => chunk,
-            };
-            if chunk.len() > limit - body.len() {
-                return Err(BodyFailure::TooLarge);
-            }
-            if !charge(chunk.len()) {
-                return Err(BodyFailure::NoMemory);
-            }
-            body.extend_from_slice(&chunk);
+        if let Some(authorization) = &self.proxy_authorization {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
         }
-        Ok(Response { status: self.0.status(), headers, body: secret::bytes(body) })
     }
+}
+
+/// Path and query for the wire; `None` if a reader of URLs would take them for others.
+fn path_and_query(path: &str, query: &str) -> Option<PathAndQuery> {
+    let is_dots = |segment: &str| {
+        let dots = segment.len() <= 6 && segment.starts_with(['.', '%']);
+        dots && matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+    };
+    if !path.starts_with('/') || path.contains('\\') || path.split('/').any(is_dots) {
+        return None;
+    }
+    let both = if query.is_empty() { PathAndQuery::try_from(path) } else { format!("{path}?{query}").try_into() };
+    // Anything else would be a part of them that became a query or a fragment.
+    both.ok().filter(|both| both.path() == path && both.query().unwrap_or_default() == query)
+}
+
+/// Whether the upstream says that it has not looked at the request.
+fn is_refused(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Measures a request until the head of its answer, or until its call gives it up.
@@ -314,88 +359,13 @@ impl Drop for Timer<'_> {
 }
 
 impl Pool {
-    fn new(settings: &Settings, material: &Material) -> Result<Self, Fault> {
-        let client = settings.client(material)?;
-        Ok(Self { settings: settings.clone(), client: RwLock::new(client) })
+    fn new(settings: &Settings, tls: &Arc<ClientConfig>) -> Result<Self, Fault> {
+        Ok(Self { settings: settings.clone(), clients: RwLock::new(Arc::new(settings.clients(tls)?)) })
     }
 
-    fn replace(&self, client: reqwest::Client) {
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+    fn replace(&self, clients: Clients) {
+        *self.clients.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(clients);
     }
-}
-
-/// Reads an answer: its body if it is an error's, or if it is wanted anyhow. A body that breaks off, stalls, or never ends
-/// does not take the status away.
-async fn read(mut response: reqwest::Response, wants_body: bool, until: tokio::time::Instant) -> Response {
-    let status = response.status();
-    let headers = std::mem::take(response.headers_mut());
-    // It may hold a credential. A buffer that grows leaves its old memory as it was.
-    let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-    let mut body = Zeroizing::new(Vec::new());
-    if wants_body {
-        body.reserve_exact(length.min(MOST_BODY));
-    }
-    if wants_body || status.is_client_error() || status.is_server_error() {
-        while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(until, response.chunk()).await {
-            let room = MOST_BODY - body.len();
-            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-            if chunk.len() >= room {
-                break;
-            }
-        }
-    }
-    Response { status, headers, body: secret::bytes(body) }
-}
-
-/// A request body that tells when it leaves.
-///
-/// The HTTP client asks for the body only once it has a connection and is writing the request's head. Before that
-/// nothing has left, whatever went wrong; and a head without its body is not acted on.
-#[derive(Debug)]
-struct Outgoing<H> {
-    bytes: Option<Bytes>,
-    hook: Arc<H>,
-}
-
-impl<H: SendHook> Outgoing<H> {
-    fn body(bytes: Bytes, hook: &Arc<H>) -> reqwest::Body {
-        debug_assert!(!bytes.is_empty(), "an empty body is never asked for");
-        reqwest::Body::wrap(Self { bytes: Some(bytes), hook: Arc::clone(hook) })
-    }
-}
-
-impl<H: SendHook> Body for Outgoing<H> {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.hook.sent();
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-fn is_parse_error(fault: &reqwest::Error) -> bool {
-    let mut cause = fault.source();
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// An error of an exchange: parts of it, such as names in a certificate, come from the other side.
-fn error_text(fault: reqwest::Error, masker: &Masker<'_>) -> String {
-    masker.mask(&chain(&fault.without_url())).into_owned()
 }
 
 /// An error with its causes, outermost first.
@@ -411,3 +381,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

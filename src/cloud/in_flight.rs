@@ -2,7 +2,7 @@
 //! ends first.
 
 use std::{
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -24,30 +24,43 @@ const STALLED: Duration = Duration::from_secs(5);
 pub(super) struct SendRecord {
     progress: Arc<Progress>,
     slot: Mutex<Option<Slot>>,
-    sent_at: OnceLock<Instant>,
+    sent_at: Mutex<Option<Instant>>,
 }
 
 impl SendRecord {
     pub(super) fn new(progress: &Arc<Progress>, slot: Option<Slot>) -> Arc<Self> {
-        Arc::new(Self { progress: Arc::clone(progress), slot: Mutex::new(slot), sent_at: OnceLock::new() })
+        Arc::new(Self { progress: Arc::clone(progress), slot: Mutex::new(slot), sent_at: Mutex::new(None) })
+    }
+}
+
+impl SendRecord {
+    /// The time since the request left.
+    fn sent_for(&self) -> Option<Duration> {
+        self.sent_at.lock().unwrap_or_else(PoisonError::into_inner).map(|sent| sent.elapsed())
     }
 }
 
 impl SendHook for SendRecord {
     fn sent(&self) {
-        let now = Instant::now();
-        if self.sent_at.set(now).is_err() {
-            return;
+        {
+            let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if sent_at.is_some() {
+                return;
+            }
+            *sent_at = Some(Instant::now());
         }
         self.progress.sent();
         let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(slot) = slot {
-            slot.sent(now);
+            slot.sent(Instant::now());
         }
     }
 
-    fn is_sent(&self) -> bool {
-        self.sent_at.get().is_some()
+    fn unsent(&self) {
+        // A slot stays used: the rate counts times at which requests left, or nearly did.
+        if self.sent_at.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            self.progress.unsent();
+        }
     }
 }
 
@@ -90,7 +103,7 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        if self.record.sent_at.get().is_some_and(|sent| sent.elapsed() >= STALLED) {
+        if self.record.sent_for() >= Some(STALLED) {
             self.report(true);
         }
     }

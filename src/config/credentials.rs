@@ -106,7 +106,7 @@ fn services(read: &mut Reader<'_>, upstream: Option<&upstream::Settings>) -> Opt
     let sts = endpoint(read, "sts-endpoint", "HUAWEICLOUD_SDK_STS_ENDPOINT", region::sts(region.as_deref()));
     let metadata = read.text("metadata-endpoint").unwrap_or_default();
     let metadata = read.check("metadata-endpoint", base_url(&metadata));
-    let proxy = upstream.and_then(|upstream| upstream.proxy.as_ref());
+    let proxy = upstream.and_then(|upstream| upstream.proxy.as_ref().map(upstream::Proxy::url));
     for (key, url) in [("iam-endpoint", &iam), ("sts-endpoint", &sts)] {
         if let Some(url) = url {
             plaintext::check(read, key, url, proxy);

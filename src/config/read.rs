@@ -46,6 +46,11 @@ impl<'a> Reader<'a> {
             .or_else(|| setting.default.map(str::to_owned))
     }
 
+    /// Whether the value came as a flag.
+    pub(super) fn is_flag(&self, key: &'static str) -> bool {
+        self.given(find(key)).is_some_and(|given| matches!(given.source, Source::Flag))
+    }
+
     /// Notes a fault, with the source of the value.
     pub(super) fn fault(&mut self, key: &'static str, what: impl Display) {
         let setting = find(key);

@@ -102,7 +102,12 @@ pub const SETTINGS: &[Setting] = &[
         None,
         "Private key of upstream-client-certificate, PEM; read again when it changes",
     ),
-    set("upstream-proxy", "URL", None, "HTTP proxy for requests to the cloud; HTTP_PROXY and the like are ignored"),
+    set(
+        "upstream-proxy",
+        "URL",
+        None,
+        "HTTP proxy for requests to the cloud; a user and a password in it only from environment or file; HTTP_PROXY and the like are ignored",
+    ),
     set(
         "allow-plaintext-upstream",
         "BOOL",

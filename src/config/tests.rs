@@ -212,3 +212,15 @@ fn secrets_go_to_other_hosts_encrypted_or_by_explicit_consent() {
     let local = [("HC_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.1.1/v1"), container[1]];
     assert_eq!(faults(&[UPSTREAM, ("credentials", "container")], &local, None), Vec::<String>::new());
 }
+
+#[test]
+fn a_proxys_password_comes_from_the_environment_or_the_file_and_does_not_show() {
+    let proxy = "http://user:canary@127.0.0.1:3128";
+    let as_flag = faults(&[UPSTREAM, ("upstream-proxy", proxy)], &[], None);
+    assert!(as_flag[0].contains("must come from the environment or the file"), "{as_flag:?}");
+    assert!(!format!("{as_flag:?}").contains("canary"));
+    let config = load(&[UPSTREAM], &[], Some(&format!("upstream_proxy = \"{proxy}\""))).unwrap();
+    let shown = config.describe();
+    assert!(shown.contains("upstream_proxy = \"http://***@127.0.0.1:3128\"  # file"), "{shown}");
+    assert!(!format!("{config:?}").contains("canary"));
+}

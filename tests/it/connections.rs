@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use crate::support::{Cloud, Gateway, Reply, documented, greet, soon};
+use crate::support::{Cloud, Gateway, Reply, documented, greet, on_certificate, soon};
 
 #[tokio::test]
 async fn a_connection_to_the_cloud_is_used_again() {
@@ -20,14 +20,42 @@ async fn a_connection_to_the_cloud_is_used_again() {
 #[tokio::test]
 async fn a_connection_that_the_cloud_closed_while_idle_is_no_failed_call() {
     let Reply::Bytes(success) = Reply::attached() else { unreachable!() };
-    let cloud = Cloud::answering([Reply::ThenClose(success)]).await;
-    let gateway = Gateway::facing(cloud.address).start().await;
-    let caller = gateway.caller().await;
-    for call in 1..=200 {
-        caller.attach(documented()).await.unwrap();
-        cloud.ended(call).await;
+    for workers in ["1", "2"] {
+        let cloud = Cloud::answering([Reply::ThenClose(success.clone())]).await;
+        let plan = Gateway::facing(cloud.address).with("max-attempts", "1").with("workers", workers);
+        let gateway = plan.start().await;
+        let callers = [gateway.caller().await, gateway.caller().await];
+        for call in 1..=100 {
+            callers[call % 2].attach(documented()).await.unwrap();
+            cloud.ended(call).await;
+        }
+        assert_eq!(cloud.seen().len(), 100, "none was sent twice");
+        assert_eq!(cloud.connections(), 100);
+        // A connection that was found closed is no attempt: the request had not begun.
+        let (_, metrics) = gateway.admin("/metrics").await;
+        assert!(metrics.contains("apig_gateway_retries_total 0\n"), "{metrics}");
+        let requests = metrics.lines().filter(|line| line.starts_with("http_client_request_duration_seconds_count"));
+        let requests: Vec<_> = requests.map(|line| line.rsplit_once(' ').unwrap().1).collect();
+        assert_eq!(requests, ["100"], "all of them answered");
     }
-    assert_eq!(cloud.seen().len(), 200, "none was sent twice");
+}
+
+#[tokio::test]
+async fn several_connections_that_the_cloud_closed_cost_no_attempt() {
+    // More connections than are tried before a new one is opened.
+    const CALLS: usize = 8;
+    let Reply::Bytes(success) = Reply::attached() else { unreachable!() };
+    let cloud = Cloud::answering([Reply::ThenClose(success)]).await;
+    let gateway = Gateway::facing(cloud.address).with("max-attempts", "1").start().await;
+    let caller = gateway.caller().await;
+    for round in 1..=10 {
+        let calls = (0..CALLS).map(|number| caller.attach(on_certificate(number)));
+        for result in futures_util::future::join_all(calls).await {
+            result.unwrap();
+        }
+        cloud.ended(round * CALLS).await;
+    }
+    assert_eq!(cloud.seen().len(), 10 * CALLS);
 }
 
 #[tokio::test]

@@ -42,5 +42,6 @@ mod support;
 mod tls;
 mod turns;
 mod upstream_files;
+mod upstream_proxy;
 mod upstream_tls;
 mod workers;

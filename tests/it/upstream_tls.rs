@@ -21,7 +21,10 @@ use tonic::Code;
 use crate::support::{Authority, Gateway, Mount, documented, failed, soon};
 
 /// A cloud behind TLS that offers these protocols and answers 204; it tells the version of every request.
-async fn cloud(name: &str, protocols: &[&[u8]]) -> (SocketAddr, String, mpsc::UnboundedReceiver<http::Version>) {
+pub(crate) async fn cloud(
+    name: &str,
+    protocols: &[&[u8]],
+) -> (SocketAddr, String, mpsc::UnboundedReceiver<http::Version>) {
     cloud_asking(name, protocols, None).await
 }
 

@@ -77,7 +77,7 @@ impl Profile {
         if let Some(endpoint) = value_in(&profile, "iam_endpoint") {
             let base = base_url(&endpoint).map_err(|what| format!("has an iam_endpoint that {what}"))?;
             if !self.allows_plaintext {
-                plaintext::encrypted(&base, iam.proxy.as_ref())
+                plaintext::encrypted(&base, iam.proxy.as_ref().map(upstream::Proxy::url))
                     .map_err(|what| format!("has an iam_endpoint that {what}"))?;
             }
             iam.base = base;
