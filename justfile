@@ -85,6 +85,10 @@ chaos calls="20000":
 siege seconds="3" cell="0.5" rounds="5":
     cargo test --locked --profile ci --test siege -- --seconds {{ seconds }} --cell {{ cell }} --rounds {{ rounds }} --calls 20000
 
+# Pooled connections that the cloud closes at the worst moment: `just closures 100000` before a release.
+closures calls="20000":
+    cargo test --locked --profile ci --test closures -- --calls {{ calls }} --seed {{ seed }}
+
 # Each fuzz target for ten minutes. Needs cargo-fuzz; in safe Rust, sanitizers find no more than panics do.
 fuzz:
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none answer -- -max_total_time=600
