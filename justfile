@@ -13,10 +13,10 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 35 minutes on two cores.
-all: check advisories model million chaos siege h2spec interop bench-lints instructions
+all: check advisories model million chaos closures siege h2spec interop bench-lints instructions
 
 # The long runs before a release: they take hours.
-long: (again "20") (chaos "1000000") (siege "30" "2" "50") fuzz compare measure
+long: (again "20") (chaos "1000000") (closures "100000") (siege "30" "2" "50") fuzz compare measure
 
 # The formatting.
 fmt:

@@ -28,16 +28,16 @@ use http::{
 use reqwest::Url;
 use tokio_rustls::rustls::ClientConfig;
 
-pub(crate) use self::{
-    body::{BodyError, Head},
-    proxy::Proxy,
-    tls::TlsFiles,
-};
 use self::{
     body::Outgoing,
     connect::Connector,
     pool::{Connection, Connections},
     tls::{Fault, Material},
+};
+pub(crate) use self::{
+    body::{BodyError, Head},
+    proxy::Proxy,
+    tls::TlsFiles,
 };
 use crate::{mask::Masker, telemetry::Metrics};
 
