@@ -84,7 +84,8 @@ fn the_index_of_decisions_is_complete() {
         if name == "README.md" {
             continue;
         }
-        let row = index.lines().find(|line| line.contains(&format!("({name})"))).unwrap_or_default();
+        let row =
+            index.lines().find(|line| line.starts_with(&format!("| [{}]({name})", &name[..4]))).unwrap_or_default();
         let title = text.lines().next().and_then(|line| line.split_once(". ")).unwrap().1;
         let cells: Vec<_> = row.split(" | ").map(|cell| cell.trim_matches([' ', '|'])).collect();
         assert!(cells.len() == 4 && cells[1] == title, "{name} in docs/decisions/README.md: {row:?}");
