@@ -135,4 +135,5 @@ macro_rules! serve {
 serve! {
     CertificateService:
     attach_domains(AttachDomainsRequest),
+    list_attached_domains(ListAttachedDomainsRequest),
 }

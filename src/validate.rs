@@ -63,6 +63,12 @@ pub(crate) trait Validate: Check {
 
 impl Validate for pb::AttachDomainsRequest {}
 
+impl Validate for pb::ListAttachedDomainsRequest {
+    fn check_more(&self, found: &mut Violations) {
+        found.page(self.offset, self.limit);
+    }
+}
+
 /// The path of a field. It is text only once there is a violation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct At<'a> {

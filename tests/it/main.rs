@@ -28,6 +28,7 @@ mod hostile;
 mod identity_service;
 mod key_pair_fuse;
 mod limit;
+mod list_attached_domains;
 mod log_lines;
 mod metadata;
 mod outage;
