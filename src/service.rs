@@ -135,5 +135,6 @@ macro_rules! serve {
 serve! {
     CertificateService:
     attach_domains(AttachDomainsRequest),
+    detach_domains(DetachDomainsRequest),
     list_attached_domains(ListAttachedDomainsRequest),
 }

@@ -62,6 +62,7 @@ pub(crate) trait Validate: Check {
 }
 
 impl Validate for pb::AttachDomainsRequest {}
+impl Validate for pb::DetachDomainsRequest {}
 
 impl Validate for pb::ListAttachedDomainsRequest {
     fn check_more(&self, found: &mut Violations) {

@@ -18,6 +18,7 @@ mod credentials;
 mod crowds;
 mod deadline;
 mod default_project;
+mod detach_domains;
 mod discovery;
 mod docs;
 mod drain;

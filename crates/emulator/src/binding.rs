@@ -45,15 +45,7 @@ impl Bindings {
         entries: &[Entry],
     ) -> Result<(), Refusal> {
         let project = certificate.project.as_str();
-        for id in entries.iter().filter_map(|entry| entry.instance_ids.as_ref()).flatten() {
-            if !world.has_instance(project, id) {
-                return Err(Refusal::service(
-                    StatusCode::NOT_FOUND,
-                    "APIG.3030",
-                    format!("The instance does not exist;id:{id}"),
-                ));
-            }
-        }
+        check_instances(world, project, entries)?;
 
         let mut planned: Vec<(Route, Binding)> = Vec::new();
         for entry in entries {
@@ -77,10 +69,48 @@ impl Bindings {
         Ok(())
     }
 
+    /// Ends the bindings of the certificate that the entries name or, refusing, changes nothing.
+    ///
+    /// An entry without instances means all of them. A domain that is not bound to this certificate, or not known at all, is
+    /// passed over as long as another is bound: the documents describe only the call that names none.
+    pub(super) fn detach(
+        &mut self,
+        world: &World,
+        certificate: &Certificate,
+        entries: &[Entry],
+    ) -> Result<(), Refusal> {
+        let project = certificate.project.as_str();
+        check_instances(world, project, entries)?;
+
+        let is_named = |(bound, instance): &Route| {
+            entries.iter().any(|entry| {
+                world.domain(project, &entry.domain).is_some_and(|domain| domain.id == *bound)
+                    && entry.instance_ids.as_ref().is_none_or(|ids| ids.contains(instance))
+            })
+        };
+        let before = self.0.len();
+        self.0.retain(|route, binding| binding.certificate != certificate.id || !is_named(route));
+        if self.0.len() == before {
+            return Err(Refusal::service(StatusCode::BAD_REQUEST, "APIG.2000", "no valid domain name"));
+        }
+        Ok(())
+    }
+
     /// Whether a domain has a certificate other than this one, on any instance: the text of
     /// APIG.2051 is about the domain name. That reading is ours.
     fn has_another(&self, domain: &str, certificate: &str) -> bool {
         self.0.iter().any(|((bound, _), binding)| bound == domain && binding.certificate != certificate)
+    }
+}
+
+/// Refuses instances that do not exist.
+fn check_instances(world: &World, project: &str, entries: &[Entry]) -> Result<(), Refusal> {
+    let mut ids = entries.iter().filter_map(|entry| entry.instance_ids.as_ref()).flatten();
+    match ids.find(|id| !world.has_instance(project, id)) {
+        None => Ok(()),
+        Some(id) => {
+            Err(Refusal::service(StatusCode::NOT_FOUND, "APIG.3030", format!("The instance does not exist;id:{id}")))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Decodes the body of an attachment and validates it.
+//! Decodes the body of a change of domains and validates it.
 //!
 //! The real service's treatment of unknown fields, `null` and empty lists is not documented. The
 //! emulator refuses them all, so that a test notices mistakes that a lenient server would hide.
@@ -43,7 +43,7 @@ fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<
     T::deserialize(field).map(Some)
 }
 
-/// Decodes the domains of an attachment.
+/// Decodes the domains to attach or detach.
 pub(super) fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Entry>, Refusal> {
     if !is_json(headers) {
         return Err(Refusal::unreadable("the content type is not application/json"));

@@ -1,4 +1,4 @@
-//! Handles the certificate operations: attaching domains and listing the attached domains.
+//! Handles the operations on the domains of a certificate: attach, detach, list.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -39,30 +39,58 @@ impl<S: Send + Sync> FromRequestParts<S> for CertificatePath {
     }
 }
 
+/// A change of the bindings of a certificate.
+#[derive(Clone, Copy)]
+enum Change {
+    Attach,
+    Detach,
+}
+
 /// `POST /v2/{project_id}/{family}/certificates/{certificate_id}/domains/attach`
 pub(super) async fn attach_domains(
     State(cloud): State<Shared>,
-    CertificatePath { project, certificate }: CertificatePath,
+    path: CertificatePath,
     request: RequestHead,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
+    change_domains(&cloud, &path, &request, body, Change::Attach).await
+}
+
+/// `POST /v2/{project_id}/{family}/certificates/{certificate_id}/domains/detach`
+pub(super) async fn detach_domains(
+    State(cloud): State<Shared>,
+    path: CertificatePath,
+    request: RequestHead,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    change_domains(&cloud, &path, &request, body, Change::Detach).await
+}
+
+/// The steps that both changes share: their bodies have the same documented form.
+async fn change_domains(
+    cloud: &Shared,
+    CertificatePath { project, certificate }: &CertificatePath,
+    request: &RequestHead,
+    body: Result<Bytes, BytesRejection>,
+    change: Change,
+) -> Result<Response, Refusal> {
     // The front gateway checks the size of the body; that this happens before authentication is our choice.
     let body = body?;
-    let grant = cloud.grant(&request, &body, &project)?;
+    let grant = cloud.grant(request, &body, project)?;
     if !grant.may_attach {
         return Err(no_permission());
     }
     let entries = body::decode(&request.headers, &body)?;
     let certificate = cloud
         .world
-        .certificate(&project, &certificate)
+        .certificate(project, certificate)
         .ok_or_else(|| Refusal::service(StatusCode::NOT_FOUND, "APIG.3025", "The certificate does not exist."))?;
-    let attach = || attach(&cloud, certificate, &entries);
+    let apply = || apply(cloud, certificate, &entries, change);
     match cloud.world.fault(&certificate.id) {
-        None => attach().await.map(|()| StatusCode::NO_CONTENT.into_response()),
+        None => apply().await.map(|()| StatusCode::NO_CONTENT.into_response()),
         Some(fault) => {
             if fault.processed
-                && let Err(refusal) = attach().await
+                && let Err(refusal) = apply().await
             {
                 tracing::debug!(error_code = refusal.code(), "refusal replaced by the configured fault");
             }
@@ -71,15 +99,18 @@ pub(super) async fn attach_domains(
     }
 }
 
-/// Attaches the domains, and blocks other changes of the certificate for the configured time even if the client
+/// Makes a change, and blocks other changes of the certificate for the configured time even if the client
 /// disconnects. Our choice: while another change is in progress, an invalid change is refused for that reason too.
-async fn attach(cloud: &Shared, certificate: &Certificate, entries: &[Entry]) -> Result<(), Refusal> {
-    let change = cloud.changes.begin(&certificate.id)?;
-    cloud.bindings().attach(&cloud.world, certificate, entries)?;
+async fn apply(cloud: &Shared, certificate: &Certificate, entries: &[Entry], change: Change) -> Result<(), Refusal> {
+    let in_progress = cloud.changes.begin(&certificate.id)?;
+    match change {
+        Change::Attach => cloud.bindings().attach(&cloud.world, certificate, entries)?,
+        Change::Detach => cloud.bindings().detach(&cloud.world, certificate, entries)?,
+    }
     let time = cloud.change_time;
     let made = tokio::spawn(async move {
         tokio::time::sleep(time).await;
-        drop(change);
+        drop(in_progress);
     });
     // The task fails only when the runtime shuts down.
     let _ = made.await;

@@ -8,8 +8,8 @@
 //!
 //! ```text
 //! lib               port, routes, request id and log line of every request
-//!   certificates    attach domains, list attached domains
-//!     body          the request body of an attachment
+//!   certificates    attach, detach and list domains
+//!     body          the request body of a change
 //!     binding       the bindings of certificates to domains on instances
 //!     change        one change of a certificate at a time
 //!   iam             IAM tokens and the project search
@@ -211,6 +211,7 @@ fn router(cloud: Shared) -> Router {
         let certificate = format!("/v2/{{project_id}}/{family}/certificates/{{certificate_id}}");
         api = api
             .route(&format!("{certificate}/domains/attach"), post(certificates::attach_domains))
+            .route(&format!("{certificate}/domains/detach"), post(certificates::detach_domains))
             .route(&format!("{certificate}/attached-domains"), get(certificates::list_attached_domains));
     }
     let iam = Router::new()

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::{Emulator, World};
 
 mod attach;
+mod detach;
 mod iam;
 mod keys;
 mod list;

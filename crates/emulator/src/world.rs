@@ -161,7 +161,7 @@ pub(super) struct Domain {
     pub(super) instances: Vec<String>,
 }
 
-/// The response to every attachment of one certificate.
+/// The response to every change of the domains of one certificate.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fault {
@@ -171,7 +171,7 @@ pub(super) struct Fault {
     pub(super) body: String,
     #[serde(default, deserialize_with = "headers")]
     pub(super) headers: HeaderMap,
-    /// Whether the attachment is made nevertheless.
+    /// Whether the change is made nevertheless.
     #[serde(default)]
     pub(super) processed: bool,
 }
