@@ -92,7 +92,7 @@ impl Described {
             if is_required && field.is_list() {
                 let _ = writeln!(body, "        found.not_empty(&{at}, self.{ident}.len());");
             } else if is_required && field.supports_presence() {
-                let _ = writeln!(body, "        found.present(&{at}, self.{ident}.is_some());");
+                let _ = writeln!(body, "        found.required(&{at}, self.{ident}.is_some());");
             }
             if let Kind::Message(inner) = field.kind() {
                 if inner.full_name().starts_with("google.") || field.is_map() {

@@ -3,13 +3,13 @@
 //!
 //! # The life of a call
 //!
-//! 1. [`server`] accepts the connection, in one of its workers, and speaks HTTP/2 over TLS (`tls`) or not; who calls is
+//! 1. [`server`] accepts the connection, in one of its workers, and speaks HTTP/2 over TLS (`tls`) or not; the caller is
 //!    a `peer`. `server::inbound` gives the call its request id, its deadline and its permit (`admission`), reads its
 //!    message, and answers for every failure underneath.
 //! 2. `service` validates the message (`validate`), asks `policy` whether the peer may, and hands it to `cloud`.
 //! 3. `cloud` makes verb, path and JSON of it (`cloud::rest`, bound from the .proto at build time), asks `credentials`
 //!    for the authorization, and has `upstream` exchange it with the upstream.
-//! 4. `cloud` reads the answer (`cloud::refusal`, `cloud::catalogue`); `status` turns what went wrong into a gRPC
+//! 4. `cloud` reads the answer (`cloud::refusal`, `cloud::catalogue`); `status` turns errors into a gRPC
 //!    status with details, and `audit` notes how it ended.
 //!
 //! The crate `emulator` is the cloud's side of the API, read a second time from its documents: it shares no code with the client.

@@ -150,7 +150,7 @@ impl Violations {
         }
     }
 
-    fn present(&mut self, at: &At<'_>, is_present: bool) {
+    fn required(&mut self, at: &At<'_>, is_present: bool) {
         if !is_present {
             self.add(at, "is required");
         }

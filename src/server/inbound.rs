@@ -189,7 +189,7 @@ impl<S> Inbound<S> {
                 Err(never) => match never {},
             }
         };
-        self.within(deadline, progress, is_change, work).await
+        self.until_deadline(deadline, progress, is_change, work).await
     }
 
     /// A health check: small, bounded in time, and not shed when all permits are taken.
@@ -208,7 +208,7 @@ impl<S> Inbound<S> {
                 Err(error) => error.status(true).into_http(),
             }
         };
-        self.within(deadline, &record.progress, true, work).await
+        self.until_deadline(deadline, &record.progress, true, work).await
     }
 
     /// A method that does not exist: its body is not read.
@@ -264,7 +264,7 @@ impl<S> Inbound<S> {
     }
 
     /// The one deadline of a call: past it the work is dropped, and its connection to the cloud with it.
-    async fn within(
+    async fn until_deadline(
         &self,
         deadline: Instant,
         progress: &Progress,

@@ -194,8 +194,8 @@ async fn a_flood_of_refused_calls_does_not_fill_the_disk() {
     assert!(suppressed > 0);
     let lines = log.lines(1_200 - suppressed).await;
     assert_eq!(lines.iter().filter(|line| line["outcome"] == "applied").count(), 200, "no other call is left out");
-    let told: u64 = lines.iter().filter_map(|line| line["suppressed"].as_u64()).sum();
-    assert_eq!(told, suppressed as u64);
+    let reported: u64 = lines.iter().filter_map(|line| line["suppressed"].as_u64()).sum();
+    assert_eq!(reported, suppressed as u64);
 }
 
 #[tokio::test]

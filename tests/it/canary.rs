@@ -158,7 +158,7 @@ fn kinds(folder: &Path) -> Vec<Kind> {
 /// Everything that a gateway said, to anyone.
 struct Said {
     log: String,
-    told: String,
+    reported: String,
     /// Metrics, readiness and audit.
     rest: String,
 }
@@ -166,7 +166,7 @@ struct Said {
 impl Said {
     fn assert_silent(&self, secrets: &Parts, about: &str) {
         assert!(self.log.contains("TRACE"), "the log is not as verbose as it can be");
-        for (place, text) in [("log", &self.log), ("status", &self.told), ("rest", &self.rest)] {
+        for (place, text) in [("log", &self.log), ("status", &self.reported), ("rest", &self.rest)] {
             secrets.assert_absent(text, &format!("{about}, {place}"));
         }
     }
@@ -211,7 +211,7 @@ async fn run(
         value.split(['"', ' ', ',']).next().unwrap().to_owned()
     };
     let (address, admin) = (address("address"), address("admin"));
-    let mut told = String::new();
+    let mut reported = String::new();
     let mut metrics = String::new();
     let calls = async {
         let caller = Caller::of(&address).await;
@@ -225,9 +225,9 @@ async fn run(
             request.metadata_mut().insert("x-auth-token", callers_token().parse().unwrap());
             request.set_timeout(Duration::from_secs(5));
             match soon(caller.client().attach_domains(request)).await {
-                Ok(response) => told.extend([format!("{:?}", response.metadata())]),
+                Ok(response) => reported.extend([format!("{:?}", response.metadata())]),
                 Err(status) => {
-                    told += &text_of(&status);
+                    reported += &text_of(&status);
                     if cloud.seen().is_empty() && most > 1 {
                         // A credential may be on its way.
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -241,7 +241,7 @@ async fn run(
         }
     };
     let log = line.clone() + &Box::pin(program.log_of(calls)).await;
-    Said { log, told, rest: metrics + &std::fs::read_to_string(audit).unwrap() }
+    Said { log, reported, rest: metrics + &std::fs::read_to_string(audit).unwrap() }
 }
 
 /// The signatures that reached a server.
@@ -266,7 +266,7 @@ async fn no_secret_of_any_kind_shows_anywhere() {
         ];
         let cloud = Cloud::answering(answers).await;
         let said = Box::pin(run(&kind, "json", (&service, &cloud), &documented().project_id, (6, 60))).await;
-        assert!(!cloud.seen().is_empty(), "{} reached no cloud: {}", kind.name, said.told);
+        assert!(!cloud.seen().is_empty(), "{} reached no cloud: {}", kind.name, said.reported);
         let secrets = Parts::of(&kind.secrets);
         said.assert_silent(&secrets, kind.name);
 
@@ -290,8 +290,8 @@ async fn a_cloud_that_sends_back_its_request_gets_no_secret_to_callers_or_logs()
         let format = ["json", "text"][number % 2];
         let counts = (echoes.len(), 60 + echoes.len());
         let said = Box::pin(run(&kind, format, (&service, &cloud), &documented().project_id, counts)).await;
-        assert!(cloud.seen().len() >= echoes.len(), "{}: {}", kind.name, said.told);
-        assert!(said.told.contains("APIG.2012"), "an error's code outlives the masking: {}", said.told);
+        assert!(cloud.seen().len() >= echoes.len(), "{}: {}", kind.name, said.reported);
+        assert!(said.reported.contains("APIG.2012"), "an error's code outlives the masking: {}", said.reported);
         said.assert_silent(&Parts::of(&[kind.secrets, signatures(&cloud)].concat()), kind.name);
     }
 }
@@ -315,7 +315,7 @@ async fn a_service_that_sends_back_its_request_gets_no_secret_to_callers_or_logs
             let service = Cloud::answering([reply]).await;
             let format = ["json", "text"][number % 2];
             let said = Box::pin(run(&kind, format, (&service, &cloud), &documented().project_id, (1, 1))).await;
-            assert!(said.told.contains("credential"), "{}: {}", kind.name, said.told);
+            assert!(said.reported.contains("credential"), "{}: {}", kind.name, said.reported);
             said.assert_silent(&secrets, &format!("{} {echo:?}", kind.name));
         }
     }
@@ -337,7 +337,7 @@ async fn a_look_up_of_the_project_that_sends_back_its_request_gets_no_secret_to_
             let iam = Cloud::answering([good.clone(), vec![echo.reply()]].concat()).await;
             let format = ["json", "text"][number % 2];
             let said = Box::pin(run(&kind, format, (&iam, &cloud), "", (1, 1))).await;
-            assert!(said.told.contains("IAM answered"), "{}: {}", kind.name, said.told);
+            assert!(said.reported.contains("IAM answered"), "{}: {}", kind.name, said.reported);
             said.assert_silent(&secrets, &format!("{} {echo:?}", kind.name));
             said.assert_silent(&Parts::of(&signatures(&iam)), &format!("{} {echo:?}", kind.name));
         }

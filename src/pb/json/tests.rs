@@ -3,7 +3,7 @@ use super::*;
 /// An answer with the attributes that the build gives a message.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct Sample {
     #[serde(deserialize_with = "or_default")]
     id: String,
     note: Option<String>,
@@ -32,7 +32,7 @@ struct Inner {
     id: String,
 }
 
-fn read(text: &str) -> Result<Answer, String> {
+fn read(text: &str) -> Result<Sample, String> {
     decode(text.as_bytes()).map_err(|fault| fault.to_string())
 }
 
@@ -49,7 +49,7 @@ fn members_become_fields_and_unknown_ones_are_ignored() {
     let inner = |id: &str| Inner { id: id.into() };
     assert_eq!(
         answer.unwrap(),
-        Answer {
+        Sample {
             id: "a".into(),
             note: Some(String::new()),
             size: 2,
@@ -69,7 +69,7 @@ fn absent_null_and_empty_are_absent() {
     let nulls = r#"{"id":null,"note":null,"size":null,"total":null,"status":null,"on":null,"at":null,"names":null,"one":null,"many":null}"#;
     let empty = r#"{"size":"","total":"","status":"","on":"","at":""}"#;
     for text in ["{}", nulls, empty] {
-        assert_eq!(read(text).unwrap(), Answer::default(), "{text}");
+        assert_eq!(read(text).unwrap(), Sample::default(), "{text}");
     }
 }
 
@@ -106,7 +106,7 @@ fn a_member_of_another_type_is_an_error() {
     for text in wrong {
         assert!(read(text).is_err(), "{text}");
     }
-    assert!(decode::<Answer>(b"{\"id\":\"\xff\"}").is_err(), "not UTF-8");
+    assert!(decode::<Sample>(b"{\"id\":\"\xff\"}").is_err(), "not UTF-8");
 }
 
 #[test]
