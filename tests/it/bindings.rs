@@ -132,7 +132,7 @@ fn what_a_field_names_and_requires_becomes_resources_and_rules() {
             r#"found.id(&at.entry("certificate_ids", index), id, true);"#,
             r#"entry.check(&at.entry("domains", index), rules, found);"#,
             r#"found.not_empty(&at.field("name"), self.name.len());"#,
-            r#"found.present(&at.field("on"), self.on.is_some());"#,
+            r#"found.required(&at.field("on"), self.on.is_some());"#,
             r#"found.domain(&at.field("domain"), &self.domain, true);"#,
             r#"found.instances(&at.field("instance_ids"), self.instance_ids.len(), rules);"#,
         ],
