@@ -13,7 +13,7 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 35 minutes on two cores.
-all: check advisories model million chaos closures siege h2spec interop bench-lints instructions
+all: check (demo "release") advisories model million chaos closures siege h2spec interop bench-lints instructions
 
 # The long runs before a release: they take hours.
 long: (again "20") (chaos "1000000") (closures "100000") (siege "30" "2" "50") fuzz compare measure
@@ -57,9 +57,9 @@ advisories:
       just not-checked "advisories: the advisory database can't be fetched from here"
     fi
 
-# The README's other command.
-demo:
-    cargo run --locked --release -- demo --once
+# The README's other command, in the profile of the tests; CI runs it in `release`, as the README has it.
+demo profile="dev":
+    cargo run --locked --profile {{ profile }} -- demo --once
 
 # The tests once more, to find those that fail now and then; `just again 20` before a release.
 again rounds="1":
