@@ -82,7 +82,7 @@ chaos calls="20000":
     tail -n 1 target/chaos.log
 
 # Attacks, stuck sinks, drains and overload, for longer than a test may take.
-siege seconds="3" cell="0.5" rounds="5":
+siege seconds="2" cell="0.3" rounds="5":
     cargo test --locked --profile ci --test siege -- --seconds {{ seconds }} --cell {{ cell }} --rounds {{ rounds }} --calls 20000
 
 # Pooled connections that the cloud closes at the worst moment: `just closures 100000` before a release.
@@ -146,7 +146,7 @@ tools:
     {{ tools }}/venv/bin/pip install --quiet buf-bin==1.75.0
     ln -sf {{ tools }}/venv/bin/buf {{ tools }}/bin/buf
     if ! cargo deny --version 2>/dev/null | grep -q ' 0\.20\.2$'; then
-      CARGO_TARGET_DIR={{ tools }}/build cargo install cargo-deny --locked --version 0.20.2 --root {{ tools }} --quiet
+      CARGO_TARGET_DIR={{ tools }}/build cargo install cargo-deny --debug --locked --version 0.20.2 --root {{ tools }} --quiet
     fi
     if ! command -v valgrind >/dev/null; then
       (apt-get update -qq && apt-get install -y -qq valgrind) >{{ tools }}/valgrind.log 2>&1 || true
