@@ -190,7 +190,7 @@ impl Server {
         let admin = match &settings.admin_listen {
             None => None,
             Some(address) => Some(
-                TcpListener::bind(address)
+                listener::bind(address)
                     .await
                     .map_err(|cause| StartError::Listen { address: address.clone(), cause })?,
             ),

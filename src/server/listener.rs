@@ -103,8 +103,9 @@ impl Owner {
 /// A connection from a peer.
 pub(super) type Stream = Either<TcpStream, UnixStream>;
 
-/// The length of the queue of connections to accept.
-const BACKLOG: u32 = 1024;
+/// The length of the queue of connections to accept; the kernel cuts it to its own limit (4,096 by default). When it is full,
+/// the kernel drops handshakes, and an honest peer tries again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// A bound port or socket that is not registered with a runtime yet.
 #[derive(Debug)]
@@ -129,11 +130,8 @@ impl Socket {
     pub(super) async fn open(address: &Address, access: Access, number: usize) -> io::Result<Vec<Self>> {
         match address {
             Address::Tcp(address) => {
-                // The first bind does not share the port, so that it fails if another process uses the port.
-                let first = TcpListener::bind(address).await?;
-                let address = first.local_addr()?;
-                drop(first);
-                (0..number).map(|_| Ok(Self::Tcp(port(address, number > 1)?, address))).collect()
+                let ports = ports(address, number).await?;
+                Ok(ports.into_iter().map(|(listener, address)| Self::Tcp(listener, address)).collect())
             }
             Address::Unix(path) => {
                 // A killed gateway leaves its socket behind. A socket that accepts connections is in use, and other
@@ -168,13 +166,49 @@ impl Socket {
     }
 }
 
-fn port(address: SocketAddr, is_shared: bool) -> io::Result<net::TcpListener> {
+/// Binds the first address of a `host:port` that can be bound, once for each of `number` runtimes.
+async fn ports(address: &str, number: usize) -> io::Result<Vec<(net::TcpListener, SocketAddr)>> {
+    let mut error = io::Error::new(io::ErrorKind::InvalidInput, "the host has no address");
+    for address in tokio::net::lookup_host(address).await? {
+        match port(address, number) {
+            Ok(listeners) => return Ok(listeners),
+            Err(reason) => error = reason,
+        }
+    }
+    Err(error)
+}
+
+fn port(mut address: SocketAddr, number: usize) -> io::Result<Vec<(net::TcpListener, SocketAddr)>> {
+    let is_shared = number > 1;
+    if is_shared {
+        // Fails if another process uses the port, which sharing it would hide. It does not listen: a connection that it
+        // accepted would be reset.
+        let socket = unbound(address)?;
+        socket.bind(address)?;
+        address = socket.local_addr()?;
+    }
+    let listen = |_| {
+        let socket = unbound(address)?;
+        socket.set_reuseport(is_shared)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?.into_std()?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    (0..number).map(listen).collect()
+}
+
+fn unbound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // As in the standard library: a restart need not wait for connections in TIME_WAIT.
     socket.set_reuseaddr(true)?;
-    socket.set_reuseport(is_shared)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
+    Ok(socket)
+}
+
+/// Binds the admin port.
+pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
+    let (listener, _) = ports(address, 1).await?.pop().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    TcpListener::from_std(listener)
 }
 
 impl Listener {
