@@ -137,4 +137,11 @@ serve! {
     attach_domains(AttachDomainsRequest),
     detach_domains(DetachDomainsRequest),
     list_attached_domains(ListAttachedDomainsRequest),
+    list_certificates(ListCertificatesRequest),
+    get_certificate(GetCertificateRequest),
+    create_certificate(CreateCertificateRequest),
+    update_certificate(UpdateCertificateRequest),
+    delete_certificate(DeleteCertificateRequest),
+    attach_certificates(AttachCertificatesRequest),
+    detach_certificates(DetachCertificatesRequest),
 }

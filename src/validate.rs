@@ -64,9 +64,32 @@ pub(crate) trait Validate: Check {
 impl Validate for pb::AttachDomainsRequest {}
 impl Validate for pb::DetachDomainsRequest {}
 
+impl Validate for pb::GetCertificateRequest {}
+impl Validate for pb::DeleteCertificateRequest {}
+impl Validate for pb::AttachCertificatesRequest {}
+impl Validate for pb::DetachCertificatesRequest {}
+
 impl Validate for pb::ListAttachedDomainsRequest {
     fn check_more(&self, found: &mut Violations) {
         found.page(self.offset, self.limit);
+    }
+}
+
+impl Validate for pb::ListCertificatesRequest {
+    fn check_more(&self, found: &mut Violations) {
+        found.page(self.offset, self.limit);
+    }
+}
+
+impl Validate for pb::CreateCertificateRequest {
+    fn check_more(&self, found: &mut Violations) {
+        found.scope(&self.r#type, &self.instance_id);
+    }
+}
+
+impl Validate for pb::UpdateCertificateRequest {
+    fn check_more(&self, found: &mut Violations) {
+        found.scope(&self.r#type, &self.instance_id);
     }
 }
 
@@ -153,6 +176,13 @@ impl Violations {
     fn required(&mut self, at: &At<'_>, is_present: bool) {
         if !is_present {
             self.add(at, "is required");
+        }
+    }
+
+    /// The scope of a certificate: only the one of an instance needs it.
+    fn scope(&mut self, type_: &str, instance: &str) {
+        if type_ == "instance" && instance.is_empty() {
+            self.add(&At::ROOT.field("instance_id"), "is required when type is instance");
         }
     }
 
