@@ -72,7 +72,7 @@ pub fn answer(
     let answer = Response { status, headers, body: Bytes::copy_from_slice(body) };
     match cloud::read::<AttachDomainsRequest>(&answer, &Masker::default()) {
         Ok(_) => Ok(()),
-        Err(error) => Err(status::from_cloud(&error, &request.resources())),
+        Err(error) => Err(status::from_cloud(&error, None, &request.resources())),
     }
 }
 

@@ -29,12 +29,20 @@ pub(crate) struct Call {
     pub(crate) progress: Arc<Progress>,
     /// The call's charges, and its caller's share.
     pub(crate) account: Arc<dyn Account>,
+    /// It looks up the outcome of another call, and must not take a thing that a call could need.
+    pub(crate) is_read_back: bool,
 }
 
 /// The account that a call is charged to.
 pub(crate) trait Account: Debug + Send + Sync {
     /// Charges memory until the call ends; `false` if there is none left.
     fn charge(&self, bytes: usize) -> bool;
+
+    /// Charges memory that calls have plenty of; `false` if they have not.
+    fn charge_spare(&self, bytes: usize) -> bool;
+
+    /// Returns a part of the charges.
+    fn release(&self, bytes: usize);
 
     /// The part of a limit that the caller may take.
     fn share_of(&self, limit: usize) -> usize;
@@ -44,7 +52,7 @@ pub(crate) trait Account: Debug + Send + Sync {
 }
 
 /// W3C trace context, passed on as it came.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
     /// `traceparent`
     pub(crate) parent: Option<HeaderValue>,

@@ -1,12 +1,14 @@
 //! The cloud's API as functions: a request message goes in, success or an [`Error`] comes out. gRPC's status codes and
 //! metadata are the business of [`status`](crate::status).
 
+mod answer;
 mod breaker;
 mod catalogue;
 mod certificate_lock;
 mod error;
 mod in_flight;
 mod rate_limit;
+mod read_back;
 mod refusal;
 mod rest;
 mod retry;
@@ -16,32 +18,35 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub(crate) use self::{
+    answer::read,
+    catalogue::{Kind, Plane, Processed, Row, rows},
+    certificate_lock::LockQueueFull,
+    error::{ClockSkew, Error},
+    rate_limit::RateLimited,
+    read_back::{Goal, Observed, attached, detached},
+    refusal::{Refusal, Throttle},
+    rest::{Operation, rest_request},
+};
 use self::{
     breaker::{Breaker, CircuitOpen},
     certificate_lock::{CertificateLocks, Waiter},
     in_flight::{InFlight, SendRecord},
     rate_limit::RateLimiter,
+    read_back::{Found, ReadBack},
     retry::{Budget, RuntimeClock},
-};
-pub(crate) use self::{
-    catalogue::{Kind, Plane, Processed, Row, rows},
-    certificate_lock::LockQueueFull,
-    error::{ClockSkew, Error},
-    rate_limit::RateLimited,
-    refusal::{Refusal, Throttle},
-    rest::{Operation, rest_request},
 };
 use crate::{
     call::Call,
     credentials::{Credential, Credentials, Project, SigningInput, Verdict},
-    mask::Masker,
     resources::Resources,
     telemetry::Metrics,
-    upstream::{BodyError, Failure, Response, Upstream},
+    upstream::{BodyError, Failure, Upstream},
 };
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -69,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) breaker_threshold: u32,
     /// `None`: as fast as callers come.
     pub(crate) max_requests_per_second: Option<usize>,
+    /// Unknown outcomes that are looked up at the same time; `None`: none is.
+    pub(crate) max_read_backs: Option<usize>,
 }
 
 /// A client of the cloud's API. Clones share all but their connections' pool.
@@ -83,6 +90,7 @@ pub(crate) struct Client {
     locks: Option<Arc<CertificateLocks>>,
     breaker: Arc<Breaker>,
     rate_limiter: Option<Arc<RateLimiter>>,
+    read_back: Option<Arc<ReadBack>>,
     metrics: Arc<Metrics>,
 }
 
@@ -92,6 +100,22 @@ pub(crate) struct Success<T> {
     pub(crate) response: T,
     /// The cloud's id for the request.
     pub(crate) request_id: Option<String>,
+    /// The outcome was unknown, and the cloud lists the change as made.
+    pub(crate) is_confirmed: bool,
+}
+
+/// The end of a call without success.
+#[derive(Debug)]
+pub(crate) struct CallError {
+    pub(crate) error: Error,
+    /// The state that the cloud listed after an unknown outcome.
+    pub(crate) observed: Option<Observed>,
+}
+
+impl From<Error> for CallError {
+    fn from(error: Error) -> Self {
+        Self { error, observed: None }
+    }
 }
 
 impl Client {
@@ -100,6 +124,7 @@ impl Client {
         credentials: Arc<Credentials>,
         project: Project,
         settings: Settings,
+        draining: CancellationToken,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -112,6 +137,7 @@ impl Client {
             locks: settings.serialize_certificates.then(Arc::default),
             breaker: Arc::new(Breaker::new(settings.breaker_threshold)),
             rate_limiter: settings.max_requests_per_second.map(|limit| Arc::new(RateLimiter::new(limit))),
+            read_back: settings.max_read_backs.map(|limit| Arc::new(ReadBack::new(limit, draining))),
             metrics,
         }
     }
@@ -140,7 +166,8 @@ impl Client {
         self.project.id().await.map_err(Error::Unauthorized)
     }
 
-    /// Performs one operation. Dropping the future gives the request up, and its connection with it.
+    /// Performs one operation. A `goal` has an unknown outcome looked up. Dropping the future gives the request up, and its
+    /// connection with it.
     ///
     /// # Errors
     ///
@@ -150,7 +177,8 @@ impl Client {
         request: &O,
         resources: &Resources<'_>,
         call: &Call,
-    ) -> Result<Success<O::Response>, Error> {
+        goal: Option<fn(&O) -> Goal<'_>>,
+    ) -> Result<Success<O::Response>, CallError> {
         let project = Some(resources.project).filter(|project| !project.is_empty());
         let rest_request =
             rest_request(request, resources, self.family).map_err(|unsafe_| Error::UnsafeRequest(unsafe_.0))?;
@@ -173,7 +201,23 @@ impl Client {
             self.metrics.retries.inc();
             debug!(attempt = number, ?delay, ?error, "trying again");
         };
-        retry::run(&RuntimeClock, &self.budget, most, call.deadline, attempt, repeated).await
+        let result = retry::run(&RuntimeClock, &self.budget, most, call.deadline, attempt, repeated).await;
+        let (Err(error), Some(goal), Some(read_back)) = (&result, goal, &self.read_back) else {
+            return result.map_err(CallError::from);
+        };
+        if !call.progress.is_unknown() {
+            return result.map_err(CallError::from);
+        }
+        // The goal takes the memory of the JSON.
+        drop(rest_request);
+        match read_back.look_up(self, goal(request), resources, call).await {
+            Some(Found::Confirmed) => {
+                let request_id = error.request_id().map(str::to_owned);
+                Ok(Success { response: O::Response::default(), request_id, is_confirmed: true })
+            }
+            Some(Found::Observed(observed)) => result.map_err(|error| CallError { error, observed: Some(observed) }),
+            None => result.map_err(CallError::from),
+        }
     }
 
     /// One attempt, freshly authorized. A held token that the cloud refuses and that has been replaced by now (they die
@@ -225,10 +269,15 @@ impl Client {
         let circuit_open = |CircuitOpen(wait)| Error::CircuitOpen(wait);
         self.breaker.check(Instant::now()).map_err(circuit_open)?;
         let slot = match &self.rate_limiter {
+            Some(limiter) if call.is_read_back => {
+                Some(limiter.try_acquire(Instant::now()).map_err(Error::RateLimited)?)
+            }
             Some(limiter) => Some(limiter.acquire(&RuntimeClock, call.deadline).await.map_err(Error::RateLimited)?),
             None => None,
         };
-        let admission = self.breaker.admit(Instant::now()).map_err(circuit_open)?;
+        // A look-up neither probes the upstream nor counts as one of its failures: calls alone decide on the circuit.
+        let admission =
+            if call.is_read_back { None } else { Some(self.breaker.admit(Instant::now()).map_err(circuit_open)?) };
         let record = SendRecord::new(&call.progress, slot);
         let in_flight = InFlight::new(admission, Arc::clone(&record), &self.metrics);
         let mut headers = headers(rest_request.body.is_some());
@@ -325,64 +374,5 @@ fn add_ids(headers: &mut HeaderMap, call: &Call) {
     }
     if let Some(state) = &call.trace.state {
         headers.insert(TRACESTATE.clone(), state.clone());
-    }
-}
-
-/// Success is the one status that the operation documents. Texts of the answer are masked here, before anything is cut.
-pub(crate) fn read<O: Operation>(answer: &Response, masker: &Masker<'_>) -> Result<Success<O::Response>, Error> {
-    let raw = |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok());
-    let text = |name: &HeaderName| raw(name).map(|text| masker.mask(text).into_owned());
-    // An id that would not fit a header, nor a log line, is no use to anyone.
-    let request_id = text(&X_REQUEST_ID).filter(|id| (1..=128).contains(&id.len()));
-    let status = answer.status;
-    if status == O::SUCCESS {
-        return match O::decode(&answer.body) {
-            Ok(response) => Ok(Success { response, request_id }),
-            // The text quotes the answer.
-            Err(fault) => {
-                let cause = masker.mask(&fault.to_string()).into_owned();
-                Err(Error::Malformed { status, cause, request_id })
-            }
-        };
-    }
-    if status.is_redirection() {
-        return Err(Error::Redirected { status, request_id });
-    }
-    if status < StatusCode::BAD_REQUEST {
-        let content_type = text(&header::CONTENT_TYPE).map(|text| text.chars().take(100).collect());
-        return Err(Error::Unexpected { status, content_type, request_id });
-    }
-    // Times are read as they are: a short secret may look like one.
-    let retry_after = raw(&header::RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));
-    let mut refusal = Refusal::read(masker, status.as_u16(), request_id, retry_after, &answer.body);
-    if status == StatusCode::UNAUTHORIZED {
-        refusal.date = raw(&header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
-    }
-    Err(Error::Refused(Box::new(refusal)))
-}
-
-/// `Retry-After` as a pause: seconds, or the time until a date.
-fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
-    let text = text.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_is_given_in_seconds_or_as_a_date() {
-        let now = httpdate::parse_http_date("Wed, 21 Oct 2026 07:28:00 GMT").unwrap();
-        assert_eq!(retry_after("3", now), Some(Duration::from_secs(3)));
-        assert_eq!(retry_after(" 0 ", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("Wed, 21 Oct 2026 07:28:05 GMT", now), Some(Duration::from_secs(5)));
-        assert_eq!(retry_after("Wed, 21 Oct 2026 07:27:00 GMT", now), Some(Duration::ZERO));
-        for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999"] {
-            assert_eq!(retry_after(nonsense, now), None, "{nonsense}");
-        }
     }
 }

@@ -307,6 +307,7 @@ fn gateway(
         breaker_threshold: read.number("breaker-threshold", 0..=1_000_000),
         max_requests_per_second: Some(read.number("max-requests-per-second", 0..=1_000_000))
             .filter(|number| *number > 0),
+        max_read_backs: read.is_on("read-back").then_some((max_concurrency / 4).max(1)),
     };
     let drain_delay = read.duration_or_zero("drain-delay");
     let drain_timeout = read.duration("drain-timeout");

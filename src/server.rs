@@ -203,7 +203,8 @@ impl Server {
         let credentials = Arc::new(credentials.map_err(StartError::Upstream)?);
         let project = Project::start(&settings.project, &credentials, &shared.metrics).map_err(StartError::Upstream)?;
         let metrics = Arc::clone(&shared.metrics);
-        let cloud = Client::new(pool()?, Arc::clone(&credentials), project, settings.cloud, metrics);
+        let cloud =
+            Client::new(pool()?, Arc::clone(&credentials), project, settings.cloud, shared.draining.clone(), metrics);
         let health = HealthReporter::new();
         let tls = settings
             .tls

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 use tracing::Span;
 
 use crate::{
     audit::Subject,
     call::Call,
-    cloud::{Client, Operation},
+    cloud::{self, Client, Goal, Operation},
     pb::{
         self,
         certificate_service_server::{CertificateService, CertificateServiceServer, SERVICE_NAME},
@@ -52,8 +52,12 @@ impl Certificates {
         Self { cloud, policy, rules, metrics }
     }
 
-    /// Serves any operation.
-    async fn perform<O>(&self, request: Request<O>) -> Result<Response<O::Response>, Status>
+    /// Serves any operation. A `goal` has an unknown outcome looked up.
+    async fn perform<O>(
+        &self,
+        request: Request<O>,
+        goal: Option<fn(&O) -> Goal<'_>>,
+    ) -> Result<Response<O::Response>, Status>
     where
         O: Operation + Validate,
     {
@@ -71,11 +75,14 @@ impl Certificates {
         }
         note(&context, &resources);
         self.policy.check(&context.peer.identity, &resources).map_err(|denied| self.denied(&denied, &resources))?;
-        let done = self.cloud.call(&request, &resources, &context.call).await;
-        let done = done.map_err(|error| status::from_cloud(&error, &resources))?;
+        let done = self.cloud.call(&request, &resources, &context.call, goal).await;
+        let done = done.map_err(|failed| status::from_cloud(&failed.error, failed.observed, &resources))?;
         let mut response = Response::new(done.response);
         if let Some(id) = done.request_id.and_then(|id| id.parse().ok()) {
             response.metadata_mut().insert("apig-request-id", id);
+        }
+        if done.is_confirmed {
+            response.metadata_mut().insert("apig-outcome", MetadataValue::from_static("confirmed"));
         }
         Ok(response)
     }
@@ -92,7 +99,7 @@ impl Certificates {
         }
         self.cloud.default_project().await.map_err(|error| {
             note(context, resources);
-            status::from_cloud(&error, resources)
+            status::from_cloud(&error, None, resources)
         })
     }
 
@@ -117,16 +124,18 @@ fn note(context: &Context, resources: &Resources<'_>) {
     }
 }
 
-/// Implements a service: a line for each method, with its request.
+/// Implements a service: a line for each method, with its request and, where an unknown outcome is looked up, the goal that
+/// the look-up compares with.
 macro_rules! serve {
-    ($service:ident: $($method:ident($request:ident)),* $(,)?) => {
+    ($service:ident: $($method:ident($request:ident) $(looks_up $goal:path)?),* $(,)?) => {
         #[tonic::async_trait]
         impl $service for Certificates {
             $(async fn $method(
                 &self,
                 request: Request<pb::$request>,
             ) -> Result<Response<<pb::$request as Operation>::Response>, Status> {
-                self.perform(request).await
+                let goal = None::<fn(&pb::$request) -> Goal<'_>>$(.or(Some($goal)))?;
+                self.perform(request, goal).await
             })*
         }
     };
@@ -134,8 +143,8 @@ macro_rules! serve {
 
 serve! {
     CertificateService:
-    attach_domains(AttachDomainsRequest),
-    detach_domains(DetachDomainsRequest),
+    attach_domains(AttachDomainsRequest) looks_up cloud::attached,
+    detach_domains(DetachDomainsRequest) looks_up cloud::detached,
     list_attached_domains(ListAttachedDomainsRequest),
     list_certificates(ListCertificatesRequest),
     get_certificate(GetCertificateRequest),

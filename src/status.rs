@@ -21,7 +21,7 @@ pub(crate) use self::local::{
     unsupported_encoding,
 };
 use crate::{
-    cloud::{Error, Kind, Plane, Processed, Refusal, Throttle},
+    cloud::{Error, Kind, Observed, Plane, Processed, Refusal, Throttle},
     resources::{self, Resources},
 };
 
@@ -30,6 +30,9 @@ const CLOUD: &str = "apig.huaweicloud.com";
 
 /// The vendor's page on error codes of the API gateway.
 const ERROR_CODES: &str = "https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig-ug-180530090.html";
+
+/// The key of the listed state in `ErrorInfo.metadata`.
+const OBSERVED: &str = "observed";
 
 /// As many parameters of a message as are worth naming.
 const MOST_PARAMETERS: usize = 3;
@@ -53,10 +56,10 @@ pub(crate) fn code(kind: Kind) -> Code {
 }
 
 /// The status for a call that the cloud did not serve.
-pub(crate) fn from_cloud(error: &Error, request: &Resources<'_>) -> Status {
-    let local = |local: Local| local.status(request.method.is_change);
+pub(crate) fn from_cloud(error: &Error, observed: Option<Observed>, request: &Resources<'_>) -> Status {
+    let local = |local: Local| local.observed(observed).status(request.method.is_change);
     let mut status = match error {
-        Error::Refused(refusal) => refused(refusal, request),
+        Error::Refused(refusal) => refused(refusal, observed, request),
         Error::CredentialsRefused(refusal, skew) => local(local::credentials_refused(refusal, *skew)),
         Error::Unauthorized(missing) => local(local::unauthorized(missing, request.project)),
         Error::CircuitOpen(wait) => local(local::circuit_open(*wait)),
@@ -81,12 +84,14 @@ pub(crate) fn from_cloud(error: &Error, request: &Resources<'_>) -> Status {
 }
 
 /// The status for a refusal of the cloud.
-fn refused(refusal: &Refusal, request: &Resources<'_>) -> Status {
+fn refused(refusal: &Refusal, observed: Option<Observed>, request: &Resources<'_>) -> Status {
     let is_unknown = request.method.is_change && refusal.processed() == Processed::Unknown;
     let reason = reason(refusal);
     let kind = refusal.kind();
+    let mut metadata = metadata(refusal, is_unknown);
+    metadata.extend(observed.map(|observed| (OBSERVED.to_owned(), observed.as_str().to_owned())));
     let description = || refusal.row().map_or("", |row| row.meaning);
-    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(&reason, CLOUD, metadata(refusal, is_unknown)).into()];
+    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(&reason, CLOUD, metadata).into()];
     if let Some(wait) = refusal.wait() {
         details.push(RetryInfo::new(Some(wait)).into());
     }
@@ -123,7 +128,7 @@ fn refused(refusal: &Refusal, request: &Resources<'_>) -> Status {
     let mut status = size_limit::status(code(kind), &refusal.message, details);
     pushback(&mut status, refusal, is_unknown);
     let outcome = is_unknown.then_some(Outcome::Unknown);
-    status.set_source(Arc::new(Ending { reason: reason.into(), outcome }));
+    status.set_source(Arc::new(Ending { reason: reason.into(), outcome, observed }));
     status
 }
 
@@ -239,6 +244,8 @@ pub(crate) struct Ending {
     pub(crate) reason: Cow<'static, str>,
     /// `None` for reads, and where the cloud has answered for good.
     pub(crate) outcome: Option<Outcome>,
+    /// The state that the cloud listed after an unknown outcome.
+    pub(crate) observed: Option<Observed>,
 }
 
 impl Ending {

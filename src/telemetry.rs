@@ -20,7 +20,7 @@ pub(crate) use self::{
 use self::{
     labels::{
         AbortLabels, Answered, CallLabels, CredentialStateLabels, FileLabels, FileReloadLabels, IdentityLabels,
-        RenewalLabels, UpstreamLabels, Verb,
+        ReadBackLabels, RenewalLabels, UpstreamLabels, Verb,
     },
     table::register,
 };
@@ -82,6 +82,7 @@ pub(crate) struct Metrics {
     pub(crate) panics: Counter,
     /// Requests to the cloud that were repeated.
     pub(crate) retries: Counter,
+    read_backs: Family<ReadBackLabels, Counter>,
     /// The circuit to the upstream: 0 closed, 1 half open, 2 open.
     pub(crate) circuit: Gauge,
     /// Panics of background tasks, which are started again.
@@ -121,6 +122,7 @@ impl Default for Metrics {
             admin_connections_evicted: Counter::default(),
             panics: Counter::default(),
             retries: Counter::default(),
+            read_backs: Family::default(),
             circuit: Gauge::default(),
             task_panics: Counter::default(),
             renewals: Family::default(),
@@ -153,6 +155,7 @@ impl Metrics {
         register(registry, "apig_gateway_admin_connections_evicted", self.admin_connections_evicted.clone());
         register(registry, "apig_gateway_panics", self.panics.clone());
         register(registry, "apig_gateway_retries", self.retries.clone());
+        register(registry, "apig_gateway_read_backs", self.read_backs.clone());
         register(registry, "apig_gateway_circuit_state", self.circuit.clone());
         register(registry, "apig_gateway_task_panics", self.task_panics.clone());
         register(registry, "apig_gateway_credential_state", self.credential_states.clone());
@@ -213,6 +216,11 @@ impl Metrics {
     pub(crate) fn call(&self, method: &'static str, code: Code, took: Duration) {
         let labels = CallLabels { rpc_method: method, rpc_response_status_code: code_name(code) };
         self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a look-up of an unknown outcome.
+    pub(crate) fn read_back(&self, result: &'static str) {
+        self.read_backs.get_or_create(&ReadBackLabels { result }).inc();
     }
 
     /// Counts a request to the cloud.

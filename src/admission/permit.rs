@@ -201,6 +201,25 @@ impl Account for Permit {
         Self::charge(self, bytes).is_ok()
     }
 
+    fn charge_spare(&self, bytes: usize) -> bool {
+        let (admission, caller) = (self.admission(), &self.connection.caller);
+        let limit = admission.limits.memory;
+        let spare = limit - limit / 4;
+        if !caller.memory.take(bytes, self.memory_share().min(spare)) {
+            return false;
+        }
+        if !admission.memory.take(bytes, spare) {
+            caller.memory.give(bytes);
+            return false;
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    fn release(&self, bytes: usize) {
+        Self::release(self, bytes);
+    }
+
     fn share_of(&self, limit: usize) -> usize {
         Self::share_of(self, limit)
     }

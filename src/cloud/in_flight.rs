@@ -67,18 +67,18 @@ impl SendHook for SendRecord {
 /// A request without an answer yet.
 #[derive(Debug)]
 pub(super) struct InFlight<'a> {
-    /// `None` once the breaker has its report.
+    /// `None` once the breaker has its report, and for a look-up, on which it gets none.
     admission: Option<Admission<'a>>,
     record: Arc<SendRecord>,
     metrics: &'a Metrics,
 }
 
 impl<'a> InFlight<'a> {
-    pub(super) fn new(admission: Admission<'a>, record: Arc<SendRecord>, metrics: &'a Metrics) -> Self {
-        if admission.is_probe() {
+    pub(super) fn new(admission: Option<Admission<'a>>, record: Arc<SendRecord>, metrics: &'a Metrics) -> Self {
+        if admission.as_ref().is_some_and(Admission::is_probe) {
             metrics.circuit.set(Circuit::HalfOpen as i64);
         }
-        Self { admission: Some(admission), record, metrics }
+        Self { admission, record, metrics }
     }
 
     /// The head of the answer is there, or there will be none.
@@ -115,7 +115,7 @@ mod tests {
 
     fn in_flight<'a>(breaker: &'a Breaker, metrics: &'a Metrics) -> InFlight<'a> {
         let record = SendRecord::new(&Arc::default(), None);
-        InFlight::new(breaker.admit(Instant::now()).unwrap(), record, metrics)
+        InFlight::new(breaker.admit(Instant::now()).ok(), record, metrics)
     }
 
     #[tokio::test(start_paused = true)]

@@ -97,6 +97,23 @@ impl RateLimiter {
         }
     }
 
+    /// Takes a slot that is free now and that no call waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`]: there is none.
+    pub(crate) fn try_acquire(self: &Arc<Self>, now: Instant) -> Result<Slot, RateLimited> {
+        let mut state = self.lock();
+        state.forget_before(now);
+        let at = state.slot(state.queue.len(), self.limit, now);
+        if !state.queue.is_empty() || at > now {
+            return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
+        }
+        state.reserved += 1;
+        drop(state);
+        Ok(Slot { limiter: Some(Arc::clone(self)) })
+    }
+
     fn enter(self: &Arc<Self>, now: Instant, deadline: Instant) -> Result<Ticket<'_>, RateLimited> {
         let mut state = self.lock();
         state.forget_before(now);

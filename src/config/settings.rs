@@ -149,6 +149,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     set("serialize-certificates", "BOOL", Some("true"), "Send changes of one certificate one after the other"),
     set(
+        "read-back",
+        "BOOL",
+        Some("true"),
+        "Look up unknown outcomes of attach and detach in the list of attached domains",
+    ),
+    set(
         "require-instance-ids",
         "BOOL",
         Some("false"),

@@ -41,6 +41,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// A message out of a JSON object.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(message)| message)
+}
+
 pub(super) fn message<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(message)| message))
 }
@@ -51,14 +56,14 @@ pub(super) fn messages<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deseriali
 }
 
 /// A text or a list; `null` is an empty one.
-pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A number, a boolean, or the number of an enum's value.
-pub(super) fn scalar<'de, D: Deserializer<'de>, T: Scalar>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn scalar<'de, D: Deserializer<'de>, T: Scalar>(deserializer: D) -> Result<Option<T>, D::Error> {
     deserializer.deserialize_any(OfScalar(PhantomData))
 }
 
@@ -88,7 +93,7 @@ fn has_all_parts(text: &str) -> bool {
 }
 
 /// A type of a single value.
-pub(super) trait Scalar: Default {
+pub(crate) trait Scalar: Default {
     const EXPECTED: &'static str;
 
     fn from_integer(_: i128) -> Option<Self> {

@@ -48,6 +48,7 @@ const MAX_ENTRIES: usize = 100_000;
 const ENTRY_COST: usize = 160;
 
 static APIG_REQUEST_ID: HeaderName = HeaderName::from_static("apig-request-id");
+static APIG_OUTCOME: HeaderName = HeaderName::from_static("apig-outcome");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
@@ -135,6 +136,7 @@ impl<S> Inbound<S> {
         record.end = Some(End {
             code: headers.get(&GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())),
             ending,
+            is_confirmed: headers.contains_key(&APIG_OUTCOME),
             cloud_id: headers.get(&APIG_REQUEST_ID).cloned(),
         });
         response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
@@ -181,6 +183,7 @@ impl<S> Inbound<S> {
                 progress: Arc::clone(progress),
                 // The charges last until the call is answered, also when the service drops the request earlier.
                 account: Arc::<Permit>::clone(&permit),
+                is_read_back: false,
             };
             let subject = record.subject.clone();
             head.extensions.insert(Arc::new(Context { call, peer: Arc::clone(&self.peer), subject }));

@@ -11,6 +11,7 @@ use super::Shared;
 use crate::{
     audit::{self, Entry, Subject},
     call::Progress,
+    cloud::Observed,
     peer::Peer,
     resources::Method,
     status::{Ending, Outcome},
@@ -19,6 +20,9 @@ use crate::{
 
 /// The method beside our own that ends with its answer.
 pub(super) const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
+
+/// The outcome of a change that the cloud lists as made.
+const CONFIRMED: &str = "confirmed";
 
 /// A call on its way to its end.
 pub(super) struct Record {
@@ -43,6 +47,8 @@ pub(super) struct End {
     pub(super) code: Code,
     /// `None` for a success, and for a failure that this gateway has not made.
     pub(super) ending: Option<Ending>,
+    /// The outcome was unknown, and looking it up confirmed the change.
+    pub(super) is_confirmed: bool,
     /// The cloud's id for the request.
     pub(super) cloud_id: Option<HeaderValue>,
 }
@@ -55,13 +61,26 @@ impl Drop for Record {
         let ending = self.end.as_ref().and_then(|end| end.ending.as_ref());
         let reason = ending.map(|ending| &*ending.reason);
         let cloud_id = self.end.as_ref().and_then(|end| end.cloud_id.as_ref()?.to_str().ok());
+        let is_confirmed = self.end.as_ref().is_some_and(|end| end.is_confirmed);
+        let outcome =
+            if is_confirmed { Some(CONFIRMED) } else { ending.and_then(|ending| ending.outcome).map(Outcome::as_str) };
+        let observed = ending.and_then(|ending| ending.observed).map(Observed::as_str);
         let milliseconds = audit::milliseconds(took);
         let code_name = code_name(code);
         if self.name == HEALTH_CHECK {
             // Probes come every few seconds.
             debug!(parent: &self.span, code = code_name, milliseconds, "call ended");
         } else {
-            info!(parent: &self.span, code = code_name, reason, apig_request_id = cloud_id, milliseconds, "call ended");
+            info!(
+                parent: &self.span,
+                code = code_name,
+                reason,
+                outcome,
+                observed,
+                apig_request_id = cloud_id,
+                milliseconds,
+                "call ended"
+            );
         }
         if let Some(audit) = &self.shared.audit
             && self.method.is_some_and(|method| method.is_change)
@@ -70,6 +89,7 @@ impl Drop for Record {
             let outcome = match (&self.end, ending) {
                 // Without a valid message there is nothing to send.
                 _ if subject.is_none() => Outcome::NotSent.as_str(),
+                _ if is_confirmed => CONFIRMED,
                 (Some(_), None) if code == Code::Ok => "applied",
                 (Some(_), Some(ending)) => ending.outcome.map_or("refused", Outcome::as_str),
                 _ if self.progress.is_unknown() => Outcome::Unknown.as_str(),

@@ -10,9 +10,9 @@ use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RetryInfo}
 
 pub(crate) use self::admission::{rejected, request_stalled, too_far_ahead, too_many_entries, unsupported_encoding};
 pub(super) use self::credentials::{credentials_refused, unauthorized};
-use super::{Ending, Outcome, size_limit};
+use super::{Ending, OBSERVED, Outcome, size_limit};
 use crate::{
-    cloud::{LockQueueFull, RateLimited},
+    cloud::{LockQueueFull, Observed, RateLimited},
     validate::Violations,
 };
 
@@ -73,6 +73,7 @@ pub(crate) struct Local {
     metadata: Vec<(&'static str, String)>,
     details: Vec<ErrorDetail>,
     outcome: Option<Outcome>,
+    observed: Option<Observed>,
     message: Cow<'static, str>,
     /// The message says that an unknown outcome is unknown.
     tells_outcome: bool,
@@ -83,7 +84,17 @@ impl Local {
     fn new(code: Code, reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         let (metadata, details) = (Vec::new(), Vec::new());
         let message = message.into();
-        Self { code, reason, metadata, details, outcome: None, message, tells_outcome: false, cause: None }
+        Self {
+            code,
+            reason,
+            metadata,
+            details,
+            outcome: None,
+            observed: None,
+            message,
+            tells_outcome: false,
+            cause: None,
+        }
     }
 
     fn fact(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -117,11 +128,19 @@ impl Local {
         Self { tells_outcome: true, ..self }
     }
 
+    /// Adds the state that the cloud listed after an unknown outcome.
+    pub(super) fn observed(self, observed: Option<Observed>) -> Self {
+        Self { observed, ..self }
+    }
+
     /// The status of a change or, without an outcome, of a read.
     pub(crate) fn status(mut self, is_change: bool) -> Status {
         let outcome = self.outcome.filter(|_| is_change);
         if let Some(outcome) = outcome {
             self.metadata.push(("outcome", outcome.as_str().to_owned()));
+        }
+        if let Some(observed) = self.observed {
+            self.metadata.push((OBSERVED, observed.as_str().to_owned()));
         }
         let mut message = self.message;
         if self.tells_outcome && outcome == Some(Outcome::Unknown) {
@@ -140,7 +159,7 @@ impl Local {
             // Keeps clients that repeat `UNAVAILABLE` by themselves from making a change twice (gRFC A6).
             status.metadata_mut().insert("grpc-retry-pushback-ms", tonic::metadata::MetadataValue::from_static("-1"));
         }
-        status.set_source(Arc::new(Ending { reason: self.reason.as_str().into(), outcome }));
+        status.set_source(Arc::new(Ending { reason: self.reason.as_str().into(), outcome, observed: self.observed }));
         status
     }
 }

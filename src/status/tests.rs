@@ -21,14 +21,14 @@ fn request(domains: &[AttachOrDetachDomainInfo]) -> AttachDomainsRequest {
 }
 
 fn of_change(error: &Error) -> Status {
-    from_cloud(error, &request(&[]).resources())
+    from_cloud(error, None, &request(&[]).resources())
 }
 
 /// The status for a read of the same.
 fn of_read(error: &Error) -> Status {
     static READ: Method = Method { is_change: false, ..*AttachDomainsRequest::METHOD };
     let request = request(&[]);
-    from_cloud(error, &Resources { method: &READ, ..request.resources() })
+    from_cloud(error, None, &Resources { method: &READ, ..request.resources() })
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Refusal {
@@ -37,7 +37,7 @@ fn refusal(status: u16, code: &str, message: &str) -> Refusal {
 }
 
 fn answered(refusal: Refusal, domains: &[AttachOrDetachDomainInfo]) -> (Status, ErrorDetails) {
-    let status = from_cloud(&Error::Refused(Box::new(refusal)), &request(domains).resources());
+    let status = from_cloud(&Error::Refused(Box::new(refusal)), None, &request(domains).resources());
     let details = status.get_error_details();
     (status, details)
 }

@@ -100,3 +100,8 @@ pub(crate) enum Abort {
 pub(super) struct AbortLabels {
     pub(super) reason: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReadBackLabels {
+    pub(super) result: &'static str,
+}

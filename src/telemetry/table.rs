@@ -101,6 +101,8 @@ const METRICS: &[Metric] = &[
     .seconds(),
     counter("apig_gateway_admin_connections_evicted", "Connections on the admin port that were closed for newer ones"),
     counter("apig_gateway_retries", "Requests to the cloud that were repeated"),
+    counter("apig_gateway_read_backs", "Look-ups of unknown outcomes")
+        .with_labels(&[("result", "`confirmed`, `all`, `some`, `none`, `failed`, `skipped` (too many at once)")]),
     gauge("apig_gateway_circuit_state", "State of the circuit breaker: 0 closed, 1 half open, 2 open"),
     counter("apig_gateway_credential_renewals", "Credentials that were fetched, and fetches that failed")
         .with_labels(&[IDENTITY, ("result", "`fetched`, `failed`")]),

@@ -34,6 +34,7 @@ mod log_lines;
 mod metadata;
 mod outage;
 mod policy;
+mod read_back;
 mod request_bounds;
 mod retry;
 mod revocation;
