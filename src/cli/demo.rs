@@ -26,9 +26,13 @@ pub(super) struct Options {
     once: bool,
 }
 
+/// The deadline of a call: too short for a second look at an outcome that the first one leaves unknown.
+const DEADLINE: Duration = Duration::from_millis(1_500);
+
 // The documented example, and other resources of the documented world.
 const PROJECT: &str = "73d69ae0cfcf460190522d06b60f05ad";
 const CERTIFICATE: &str = "a27be832f2e9441c8127fe48e3b5ac67";
+const SILENT_CERTIFICATE: &str = "d3f8470b6a5e4c1d92b7e8035fa1c69e";
 const FAULTY_CERTIFICATE: &str = "0a5d7e3c1f9b48e2860c4b7a9d2f6e15";
 const INSTANCES: [&str; 2] = ["f0fa1789-3b76-433b-a787-9892951c620e", "7d39549681c54d968ec2910da9da95cd"];
 const DOMAIN: &str = "apigtest.xxx.com";
@@ -52,7 +56,7 @@ const SUCCESS: Scene = Scene {
     code: "OK",
 };
 
-const SCENES: [Scene; 6] = [
+const SCENES: [Scene; 7] = [
     SUCCESS,
     Scene {
         title: "A domain name that the cloud does not accept",
@@ -63,6 +67,12 @@ const SCENES: [Scene; 6] = [
     Scene { title: "A token that the cloud does not know", token: "stale-token", code: "UNAUTHENTICATED", ..SUCCESS },
     Scene { title: "A user who may look, but not change", token: AUDITORS_TOKEN, code: "PERMISSION_DENIED", ..SUCCESS },
     Scene { title: "A domain that does not exist", domain: "nobody.example.com", code: "NOT_FOUND", ..SUCCESS },
+    Scene {
+        title: "An answer that never comes: the list of bindings confirms the change",
+        certificate_id: SILENT_CERTIFICATE,
+        domain: "www.example.com",
+        ..SUCCESS
+    },
     Scene { title: "A fault inside the cloud", certificate_id: FAULTY_CERTIFICATE, code: "INTERNAL", ..SUCCESS },
 ];
 
@@ -122,7 +132,7 @@ async fn play(number: usize, scene: &Scene, channel: Channel, out: &mut dyn Writ
             verified_client_certificate_enabled: None,
         }],
     });
-    request.set_timeout(Duration::from_secs(5));
+    request.set_timeout(DEADLINE);
     request.metadata_mut().insert("x-auth-token", tonic::metadata::MetadataValue::from_static(scene.token));
     let answer = CallOutput::of(CertificateServiceClient::new(channel).attach_domains(request).await);
     writeln!(out, "{number}. {}", scene.title)?;

@@ -115,8 +115,8 @@ async fn repeat(
     loop {
         match read(client, goal, resources, call, until, account).await {
             // Callers need every slot of the rate limit; there may be one later.
-            Err(Failure::Page(Error::RateLimited(_))) => {}
-            result => *found = Some(result?),
+            Err(Failure::Page(Error::RateLimited(_))) | Ok(None) => {}
+            result => *found = result?,
         }
         if matches!(found, Some(Found::Confirmed | Found::Observed(Observed::All))) {
             return Ok(());
@@ -130,7 +130,8 @@ async fn repeat(
     }
 }
 
-/// Reads the whole list once. A list of several pages may change between them, so that one that confirms is read twice.
+/// Reads the whole list; `None` if it changed meanwhile. Rows may move from one page to another that has been read already,
+/// so that several pages are read twice.
 async fn read(
     client: &Client,
     goal: &mut Goal<'_>,
@@ -138,20 +139,16 @@ async fn read(
     call: &Call,
     until: Instant,
     account: &Arc<SpareAccount>,
-) -> Result<Found, Failure> {
+) -> Result<Option<Found>, Failure> {
     goal.reset();
-    let (pages, digest) = pass(client, Some(&mut *goal), resources, call, until, account).await?;
-    let found = goal.found();
-    if found == Found::Confirmed && pages > 1 {
-        let again = pass(client, None, resources, call, until, account).await?;
-        if again != (pages, digest) {
-            return Err(Failure::NotWhole("the list changed while it was read"));
-        }
-    }
-    Ok(found)
+    let Some((pages, digest)) = pass(client, Some(&mut *goal), resources, call, until, account).await? else {
+        return Ok(None);
+    };
+    let is_stable = pages == 1 || pass(client, None, resources, call, until, account).await? == Some((pages, digest));
+    Ok(is_stable.then(|| goal.found()))
 }
 
-/// Reads every page once; returns their number and a digest of all rows.
+/// Reads every page once; returns their number and a digest of all rows, or `None` if the total changed between two.
 async fn pass(
     client: &Client,
     mut goal: Option<&mut Goal<'_>>,
@@ -159,7 +156,7 @@ async fn pass(
     call: &Call,
     until: Instant,
     account: &Arc<SpareAccount>,
-) -> Result<(usize, u64), Failure> {
+) -> Result<Option<(usize, u64)>, Failure> {
     let mut digest = DefaultHasher::new();
     let (mut rows, mut pages, mut total, mut first) = (0, 0, None, None);
     loop {
@@ -168,7 +165,7 @@ async fn pass(
         let count = i64::try_from(page.bound_domains.len()).unwrap_or(i64::MAX);
         let total = *total.get_or_insert(page.total);
         if page.total != total {
-            return Err(Failure::NotWhole("the total changed"));
+            return Ok(None);
         }
         rows += count;
         if rows > total {
@@ -190,7 +187,7 @@ async fn pass(
             page.bound_domains.iter().for_each(|row| goal.see(row));
         }
         if rows == total {
-            return Ok((pages, digest.finish()));
+            return Ok(Some((pages, digest.finish())));
         }
     }
 }

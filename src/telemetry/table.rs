@@ -180,6 +180,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.call("m", Code::Ok, Duration::ZERO);
         metrics.upstream(&Method::POST, Some(StatusCode::OK), Duration::ZERO);
+        metrics.read_back("none");
         metrics.handshakes_aborted(Abort::Drain).inc();
         metrics.credential("default").fetched.inc();
         metrics.credential_fuse("default").set(0);

@@ -285,13 +285,15 @@ fn no_strays(scene: &Scene) -> Result<String, String> {
     }
 }
 
-/// Counts only calls with a response that reached the gateway: requests of callers that left stay with the upstream for a
-/// while.
+/// Counts only calls with a response that reached the gateway whole: requests of callers that left stay with the upstream
+/// for a while, and so does a body that is still on its way shortly before the deadline.
 fn serialized(records: &[Record], scene: &Scene) -> Result<String, String> {
-    let answered = records.iter().filter(
-        |record| matches!(&record.end, CallEnd::Responded { verdict, .. } if verdict.outcome == Outcome::Plain),
-    );
-    let numbers: HashSet<u64> = answered.map(|record| record.number).collect();
+    let is_whole = |record: &&Record| {
+        let CallEnd::Responded { verdict, .. } = &record.end else { return false };
+        let answered = scene.of(record.number).last().and_then(|attempt| attempt.answered);
+        verdict.outcome == Outcome::Plain && answered.is_none_or(|answered| answered <= record.ended)
+    };
+    let numbers: HashSet<u64> = records.iter().filter(is_whole).map(|record| record.number).collect();
     let overlaps = scene.overlaps(&numbers);
     match overlaps.first() {
         None => Ok(format!("{} calls, none beside another", numbers.len())),

@@ -71,8 +71,11 @@ impl Gateway {
 
     /// The same for an upstream of any scheme.
     pub(crate) async fn start_before(upstream: &str, flags: &[(&str, &str)], lag: &Arc<Lag>) -> Self {
-        let usual = [("log-level", LOG), ("upstream", upstream)];
-        let flags = Program::known(&[&usual[..], flags].concat());
+        // Unknown outcomes are looked up in a part of their own; a look-up of every other call would hide its end.
+        let has_read_back = flags.iter().any(|(flag, _)| *flag == "read-back");
+        let usual = [("log-level", LOG), ("upstream", upstream), ("read-back", "false")];
+        let usual = if has_read_back { &usual[..2] } else { &usual[..] };
+        let flags = Program::known(&[usual, flags].concat());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let has_own_token = flags.windows(2).any(|pair| pair == ["--credentials", "token"]);
         let token = (has_own_token && !flags.contains(&"--token-file")).then_some(("APIG_GATEWAY_TOKEN", TOKEN));

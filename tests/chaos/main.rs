@@ -21,6 +21,7 @@ mod leak;
 mod ledger;
 mod model;
 mod plan;
+mod read_back;
 mod refusal;
 mod request;
 mod scene;
@@ -94,14 +95,21 @@ async fn run(arguments: &Arguments) -> bool {
     let configurations = chaos::CONFIGURATIONS.iter().chain([&chaos::NEVER_TWICE]);
     let configurations = configurations.filter(|configuration| is_wanted(configuration.name));
     let runs = configurations.map(|configuration| chaos::run(configuration, arguments, &lag, &report));
+    let read_back = async {
+        if is_wanted(read_back::NAME) {
+            read_back::run(arguments, &lag, &report).await;
+        }
+    };
     if arguments.is_short() {
         // They mostly wait.
-        futures_util::future::join_all(runs).await;
+        futures_util::future::join(futures_util::future::join_all(runs), read_back).await;
     } else {
         for run in runs {
             lag.reset();
             run.await;
         }
+        lag.reset();
+        read_back.await;
     }
     if arguments.configuration.is_none() {
         storm::run(arguments, &lag, &report).await;

@@ -22,9 +22,14 @@ pub(crate) fn certificate(request: &Request) -> String {
     request.line.split('/').nth(5).unwrap_or_default().to_owned()
 }
 
+/// The number in the id of a request.
+pub(crate) fn number_of(id: &str) -> Option<u64> {
+    id.strip_prefix("chaos-")?.parse().ok()
+}
+
 /// The number of the call, if the request is exactly the one that this call asked for.
 pub(crate) fn number(request: &Request) -> Result<u64, String> {
-    let number = request.header("x-request-id").and_then(|id| id.strip_prefix("chaos-")?.parse().ok());
+    let number = request.header("x-request-id").and_then(number_of);
     let number = number.ok_or("no call's request id")?;
     let line = format!("POST /v2/{PROJECT}/apic/certificates/{}/domains/attach", certificate(request));
     if request.line != line {

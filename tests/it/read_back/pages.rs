@@ -22,7 +22,6 @@ async fn pages_are_read_until_the_total_however_short_they_are() {
 #[tokio::test]
 async fn pages_that_make_no_list_confirm_nothing() {
     for (reason, pages) in [
-        ("the total changes", vec![page(2, &["1.com"]), page(3, &["2.com"])]),
         ("an empty page comes before the total", vec![page(2, &["1.com"]), page(2, &[])]),
         ("more rows than the total", vec![page(2, &["1.com"]), page(2, &["2.com", "3.com"])]),
         ("rows and no total", vec![page(0, &["1.com"])]),
@@ -36,6 +35,16 @@ async fn pages_that_make_no_list_confirm_nothing() {
         assert_eq!(cloud.seen().len(), 1 + pages.len(), "{reason}");
         gateway.shows(r#"apig_gateway_read_backs_total{result="failed"} 1"#).await;
     }
+}
+
+#[tokio::test]
+async fn a_list_that_grows_between_its_pages_is_read_again() {
+    let script = [Reply::close(), page(2, &["1.com"]), page(3, &["2.com"]), list(&["1.com", "2.com", "a.com"])];
+    let cloud = Cloud::answering(script).await;
+    let gateway = gateway(&cloud).start().await;
+    let done = attach(&gateway, &[on_instance("a.com")], None).await.unwrap();
+    assert_eq!(outcome(&done), Some("confirmed"));
+    assert_eq!(lines(&cloud)[1..], [READ.to_owned(), next(1), READ.to_owned()]);
 }
 
 #[tokio::test]
