@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("resources.rs"), bindings.resources())?;
     fs::write(out.join("checks.rs"), bindings.checks())?;
     fs::write(out.join("redacted.rs"), bindings.redacted())?;
+    fs::write(out.join("decoded.rs"), bindings.decoded())?;
     fs::write(out.join("entries.rs"), entries::code(&compiler.descriptor_pool()))?;
 
     let mut prost = tonic_prost_build::configure()

@@ -6,7 +6,10 @@ mod describe;
 mod json;
 mod options;
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 
@@ -340,6 +343,18 @@ impl Bindings {
     /// The messages that have it.
     pub(crate) fn redacted_messages(&self) -> &[String] {
         self.described.redacted_messages()
+    }
+
+    /// Whether each message asks for a change, to include beside the messages.
+    pub(crate) fn decoded(&self) -> String {
+        // A message that is both is a request.
+        let mut messages: BTreeMap<String, bool> = BTreeMap::new();
+        for binding in &self.methods {
+            messages.entry(binding.method.output().name().to_owned()).or_default();
+            messages.insert(binding.method.input().name().to_owned(), !binding.is_read);
+        }
+        let code = |(name, is_change)| format!("impl Decoded for {name} {{ const IS_CHANGE: bool = {is_change}; }}\n");
+        messages.into_iter().map(code).collect()
     }
 
     /// Attributes that make messages travel as JSON.

@@ -17,5 +17,13 @@ pub(crate) mod json;
 tonic::include_proto!("huaweicloud.apic.v2");
 include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 
+/// A message that a call begins or ends with: generated for each.
+pub(crate) trait Decoded {
+    /// Whether it asks for a change, so that bytes that can't be decoded have an outcome.
+    const IS_CHANGE: bool;
+}
+
+include!(concat!(env!("OUT_DIR"), "/decoded.rs"));
+
 /// The `FileDescriptorSet` of the service and everything that it imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

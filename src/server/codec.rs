@@ -11,7 +11,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use crate::status;
+use crate::{pb, status};
 
 /// Room for a message with a few domains; the buffer of a longer one grows.
 const ROOM: usize = 512;
@@ -32,7 +32,7 @@ impl<T, U> Default for Codec<T, U> {
 impl<T, U> codec::Codec for Codec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Message + pb::Decoded + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -52,12 +52,14 @@ where
 #[derive(Debug)]
 pub(crate) struct Decoder<U>(PhantomData<U>);
 
-impl<U: Message + Default> codec::Decoder for Decoder<U> {
+impl<U: Message + pb::Decoded + Default> codec::Decoder for Decoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buffer).map(Some).map_err(|fault| status::unreadable_message(&fault.to_string()).status(true))
+        let unreadable =
+            |fault: prost::DecodeError| status::unreadable_message(&fault.to_string()).status(U::IS_CHANGE);
+        U::decode(buffer).map(Some).map_err(unreadable)
     }
 
     fn buffer_settings(&self) -> BufferSettings {

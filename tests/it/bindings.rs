@@ -154,6 +154,19 @@ fn only_a_method_without_side_effects_is_a_read() {
 }
 
 #[test]
+fn each_message_says_whether_it_asks_for_a_change() {
+    let code = |options| method(QUESTION, "R", options, r#"get: "/v2/{id}""#).unwrap().decoded();
+    contains(
+        &code(""),
+        &["Decoded for Q { const IS_CHANGE: bool = true; }", "for R { const IS_CHANGE: bool = false; }"],
+    );
+    contains(&code(READ), &["Decoded for Q { const IS_CHANGE: bool = false; }"]);
+    let messages = "message Q { string id = 1; }";
+    let both = method(messages, "Q", "", r#"put: "/v2/{id}" body: "*""#).unwrap().decoded();
+    assert_eq!(both, "impl Decoded for Q { const IS_CHANGE: bool = true; }\n", "once");
+}
+
+#[test]
 fn an_answer_with_fields_is_read_from_json() {
     let messages = "message Q { string id = 1; } enum E { E_UNSPECIFIED = 0; E_ONE = 1; }
         message A { int32 size = 1; optional int64 total = 2; repeated B many = 3; B one = 4; string id = 5; repeated string names = 6;
