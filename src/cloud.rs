@@ -315,12 +315,15 @@ impl Client {
         if !O::HAS_ANSWER || head.status() != O::SUCCESS {
             return read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker);
         }
-        let malformed = |cause| Error::Malformed { status: O::SUCCESS, cause, request_id: None };
+        let id = head.headers().get(&X_REQUEST_ID).cloned();
         let until = call.deadline - BODY_MARGIN;
         match head.read_success(until, MOST_ANSWER, |bytes| call.account.charge(bytes), &masker).await {
             Ok(answer) => read::<O>(&answer, &masker),
             Err(BodyError::NotCharged) => Err(Error::NoMemory),
-            Err(error) => Err(malformed(error.to_string())),
+            Err(error) => {
+                let request_id = answer::request_id(id.as_ref(), &masker);
+                Err(Error::Malformed { status: O::SUCCESS, cause: error.to_string(), request_id })
+            }
         }
     }
 

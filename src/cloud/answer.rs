@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Error, Operation, Refusal, Success, X_REQUEST_ID};
 use crate::{mask::Masker, upstream::Response};
@@ -11,8 +11,7 @@ use crate::{mask::Masker, upstream::Response};
 pub(crate) fn read<O: Operation>(answer: &Response, masker: &Masker<'_>) -> Result<Success<O::Response>, Error> {
     let raw = |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok());
     let text = |name: &HeaderName| raw(name).map(|text| masker.mask(text).into_owned());
-    // An id that would not fit a header, nor a log line, is no use to anyone.
-    let request_id = text(&X_REQUEST_ID).filter(|id| (1..=128).contains(&id.len()));
+    let request_id = request_id(answer.headers.get(&X_REQUEST_ID), masker);
     let status = answer.status;
     if status == O::SUCCESS {
         return match O::decode(&answer.body) {
@@ -38,6 +37,12 @@ pub(crate) fn read<O: Operation>(answer: &Response, masker: &Masker<'_>) -> Resu
         refusal.date = raw(&header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     }
     Err(Error::Refused(Box::new(refusal)))
+}
+
+/// The cloud's id for a request. One that would not fit a header, nor a log line, is no use to anyone.
+pub(super) fn request_id(header: Option<&HeaderValue>, masker: &Masker<'_>) -> Option<String> {
+    let id = masker.mask(header?.to_str().ok()?).into_owned();
+    (1..=128).contains(&id.len()).then_some(id)
 }
 
 /// `Retry-After` as a pause: seconds, or the time until a date.

@@ -106,6 +106,11 @@ impl Head {
         self.status
     }
 
+    /// The headers.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Reads the body of an error, until then and for at most [`BODY_TIMEOUT`], and of it [`MOST_BODY`]. A body that breaks
     /// off, stalls, or never ends does not take the status away.
     pub(crate) async fn read(mut self, until: Instant) -> Response {
