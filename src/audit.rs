@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use crate::{
-    resources::Resources,
+    resources::{Kind, Resources},
     sink::{self, Outlet, Sink},
     telemetry::Metrics,
 };
@@ -63,11 +63,20 @@ pub(crate) struct Subject {
     /// Instances that are not named beside a domain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     instance_ids: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    api_group_ids: Vec<String>,
+    /// Domains that are named by their ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    domain_ids: Vec<String>,
 }
 
 impl Subject {
     pub(crate) fn of(resources: &Resources<'_>) -> Self {
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        let others = |kind| {
+            let ids = resources.others.iter().filter(move |(other, _)| *other == kind);
+            ids.map(|(_, id)| (*id).to_owned()).collect()
+        };
         let certificate = resources.certificate();
         Self {
             project_id: resources.project.to_owned(),
@@ -75,6 +84,8 @@ impl Subject {
             certificate_ids: if certificate.is_some() { Vec::new() } else { owned(&resources.certificates) },
             domains: resources.domains.iter().map(|domain| domain.name.to_owned()).collect(),
             instance_ids: owned(&resources.instances),
+            api_group_ids: others(Kind::ApiGroup),
+            domain_ids: others(Kind::DomainId),
         }
     }
 }
@@ -260,6 +271,8 @@ mod tests {
             certificate_ids: vec![],
             domains: vec![domain.into()],
             instance_ids: vec![],
+            api_group_ids: vec![],
+            domain_ids: vec![],
         }
     }
 
