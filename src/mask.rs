@@ -79,6 +79,9 @@ impl<'a> Masker<'a> {
             for spelling in spellings(secret) {
                 search.secret(&spelling)?;
             }
+            for line in short_lines(secret) {
+                search.whole(line)?;
+            }
         }
         Some(search.found)
     }
@@ -97,6 +100,14 @@ fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
         spellings.extend(unescaped(spelling).map(Zeroizing::new));
     }
     spellings
+}
+
+/// The lines of a secret that are too short for parts, such as the last one of a PEM file: a text may have them with other
+/// line ends, or none. Shorter ones than a group of base64 say nothing.
+fn short_lines(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let has_lines = secret.contains(&b'\n');
+    let lines = secret.split(|byte| matches!(byte, b'\r' | b'\n')).filter(move |_| has_lines);
+    lines.filter(|line| (4..PART).contains(&line.len()))
 }
 
 /// A search of one text for several secrets.

@@ -199,3 +199,21 @@ fn a_long_text_is_cut_and_the_part_of_a_secret_before_the_cut_is_masked() {
     let masked = Masker::new([secret.as_bytes()]).mask(&text).into_owned();
     assert!(masked.len() <= LONGEST && masked.ends_with(MASK), "{}", masked.len());
 }
+
+#[test]
+fn a_private_key_is_masked_whatever_becomes_of_its_line_ends() {
+    let lines =
+        ["-----BEGIN PRIVATE KEY-----", &token()[..64], &token()[64..128], "J8P+OO==", "-----END PRIVATE KEY-----"];
+    for end in ["\n", "\r\n"] {
+        let key = lines.map(|line| format!("{line}{end}")).concat();
+        for other in ["\n", "\r\n", "\\n", "\\r\\n", "%0A", "", " ", ", ", "\n> ", "\u{2028}"] {
+            let masked = mask(&[&key], &format!("before: {}", lines.join(other)));
+            assert!(masked.starts_with("before: ***"), "{masked}");
+            for line in lines {
+                assert!(!masked.contains(line), "{other:?}: {masked}");
+            }
+        }
+        assert_eq!(mask(&[&key], "the key (J8P+OO==) of 'name'"), "the key (***) of 'name'");
+    }
+    assert_eq!(mask(&["a\nof\nthe\n"], "the name of a file"), "the name of a file", "lines of less are words");
+}
