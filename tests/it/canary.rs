@@ -2,6 +2,7 @@
 //! requests back.
 
 mod echo;
+mod keys;
 mod leak;
 
 use std::{path::Path, time::Duration};
