@@ -32,6 +32,7 @@ mod limit;
 mod list_attached_domains;
 mod log_lines;
 mod metadata;
+mod methods;
 mod outage;
 mod policy;
 mod read_back;
