@@ -72,7 +72,9 @@ def both_versions_of_reflection_list_the_same_services(gateway, cloud):
 
 def reflection_describes_the_method_and_its_fields(gateway, cloud):
     methods = [method.name for method in gateway.method.containing_service.methods]
-    equal(methods, ["AttachDomains", "DetachDomains", "ListAttachedDomains"])
+    bindings = ["AttachDomains", "DetachDomains", "ListAttachedDomains"]
+    certificates = [f"{verb}Certificate" for verb in ("Get", "Create", "Update", "Delete")]
+    equal(methods, [*bindings, "ListCertificates", *certificates, "AttachCertificates", "DetachCertificates"])
     equal((gateway.method.client_streaming, gateway.method.server_streaming), (False, False))
     fields = gateway.method.input_type.fields
     equal([(f.number, f.name) for f in fields], [(1, "project_id"), (2, "certificate_id"), (3, "domains")])
