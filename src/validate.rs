@@ -302,6 +302,31 @@ mod tests {
     }
 
     #[test]
+    fn only_the_scope_of_an_instance_needs_it() {
+        for (type_, instance, is_missing) in [
+            ("instance", "", true),
+            ("instance", "i1", false),
+            ("global", "", false),
+            ("", "", false),
+            ("Instance", "", false),
+            ("unknown", "i1", false),
+        ] {
+            let create = pb::CreateCertificateRequest {
+                project_id: "p".into(),
+                name: "n".into(),
+                cert_content: "c".into(),
+                private_key: "k".into(),
+                r#type: type_.into(),
+                instance_id: instance.into(),
+                ..Default::default()
+            };
+            let found: Vec<String> = create.violations(OPEN).first.into_iter().map(|one| one.field).collect();
+            assert_eq!(found.iter().any(|field| field == "instance_id"), is_missing, "{type_} {instance}");
+            assert_eq!(found.len(), usize::from(is_missing), "{type_} {instance}");
+        }
+    }
+
+    #[test]
     fn a_page_has_bounds() {
         let fields = |offset, limit| {
             let mut found = Violations::default();

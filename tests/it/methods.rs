@@ -4,6 +4,7 @@
 mod access;
 mod answers;
 mod errors;
+mod local;
 mod pages;
 mod presence;
 mod rules;

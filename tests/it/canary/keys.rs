@@ -18,7 +18,7 @@ fn pem(name: &str, kind: &str, line_end: &str) -> String {
     let lines = letters.chunks(64).map(|line| line.iter().collect::<String>());
     let lines: Vec<String> =
         [format!("-----BEGIN {kind}-----")].into_iter().chain(lines).chain([format!("-----END {kind}-----")]).collect();
-    lines.iter().map(|line| format!("{line}{line_end}")).collect()
+    lines.join(line_end) + line_end
 }
 
 fn create() -> CreateCertificateRequest {
@@ -90,10 +90,12 @@ fn lines(seen: &Seen) -> Vec<String> {
     keys.iter().flat_map(|key| key.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
+type Make = dyn Fn(&Seen) -> Vec<u8> + Send + Sync;
+
 /// Answers that send the request, its keys or their lines back.
 fn echoes() -> Vec<Reply> {
     let mut echoes = Vec::new();
-    let mut echo = |make: Box<dyn Fn(&Seen) -> Vec<u8> + Send + Sync>| echoes.push(Reply::made(make));
+    let mut echo = |make: Box<Make>| echoes.push(Reply::made(make));
     for encoding in Encoding::ALL {
         // The whole request, as JSON in a text; it is longer than any text that is passed on.
         echo(Box::new(move |seen| error(400, &encoding.write(&seen.body))));
@@ -115,9 +117,9 @@ fn echoes() -> Vec<Reply> {
             error(400, &lines[lines.len() - 3..].join(separator))
         }));
     }
-    // Line by line: each in a text of its own would be as many calls.
+    // The beginnings of the lines.
     echo(Box::new(|seen| {
-        error(400, &lines(seen).iter().map(|line| format!("[{}]", &line[..line.len().min(20)])).collect::<String>())
+        error(400, &lines(seen).iter().map(|line| &line[..line.len().min(20)]).collect::<Vec<_>>().join("] ["))
     }));
     // Successes that do not decode, with the value in the parser's own words.
     echo(Box::new(|seen| answer(200, json!({"version": member(seen, "private_key")}).to_string().as_bytes())));
@@ -165,7 +167,7 @@ async fn said(format: &str, script: Vec<Reply>) -> (String, String, String) {
                 soon(client.update_certificate(request)).await
             };
             match result {
-                Ok(response) => reported += &format!("{:?}", response.metadata()),
+                Ok(response) => reported.extend([format!("{:?}", response.metadata())]),
                 Err(status) => reported += &text_of(&status),
             }
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{Sample, call, samples};
-use crate::support::{Cloud, Gateway, Reply, failed, soon};
+use crate::support::{Cloud, Gateway, Reply, failed, in_progress, soon};
 
 /// A kind of rule, a list that allows the samples and one that does not, and the type of the resources that it is about.
 const RULES: [(&str, &str, &str, &str); 3] = [
@@ -109,54 +109,71 @@ async fn one_of_several_certificates_that_is_not_allowed_is_enough() {
     }
 }
 
-fn starts_a_change(sample: &Sample) -> bool {
+fn changes_a_certificate(sample: &Sample) -> bool {
     sample.is_change && sample.resource("certificate").is_some()
 }
 
-/// Starts `first`, which the cloud leaves without an answer, and then `second`. Whether the second had to wait.
-async fn waits(first: &Sample, second: &Sample) -> bool {
+/// Starts `first`, which the cloud leaves without an answer, and then `second`, which must not be sent meanwhile.
+async fn assert_waits(first: &Sample, second: &Sample) {
+    let about = format!("{} before {}", first.name, second.name);
     let answer = match &second.answer {
         Some((body, _)) => Reply::json(200, body),
         None => Reply::attached(),
     };
     let cloud = Cloud::answering([Reply::hang(), answer]).await;
     let gateway = Gateway::facing(cloud.address).start().await;
-    let (channel, other) = (gateway.channel().await, gateway.channel().await);
-    let held = first.clone();
-    let holding = tokio::spawn(async move { call(&channel, &held, &held.full).await.map(drop) });
-    cloud.requests(1).await;
-    let mut second_call = Box::pin(call(&other, second, &second.full));
-    let waited = match tokio::time::timeout(Duration::from_millis(100), &mut second_call).await {
-        Ok(done) => {
-            done.unwrap();
-            false
-        }
-        Err(_) => {
-            assert_eq!(cloud.seen().len(), 1, "{} before {}", first.name, second.name);
-            true
-        }
+    let start = async |sample: &Sample| {
+        let (channel, sample) = (gateway.channel().await, sample.clone());
+        tokio::spawn(async move { call(&channel, &sample, &sample.full).await.map(drop) })
     };
-    holding.abort();
-    if waited {
-        soon(second_call).await.unwrap();
-    }
-    assert!(cloud.last_request().line.starts_with(second.line), "{} before {}", first.name, second.name);
-    waited
+    let first_call = start(first).await;
+    cloud.requests(1).await;
+    let second_call = start(second).await;
+    in_progress(&gateway, 2).await;
+    let too_early = tokio::time::timeout(Duration::from_millis(100), cloud.requests(2)).await;
+    assert!(too_early.is_err(), "{about}");
+    first_call.abort();
+    soon(second_call).await.unwrap().unwrap();
+    assert!(cloud.last_request().line.starts_with(second.line), "{about}");
 }
 
 #[tokio::test]
 async fn changes_of_one_certificate_go_one_after_the_other_from_both_sides() {
-    for first in samples().iter().filter(|sample| starts_a_change(sample)) {
-        for second in samples().iter().filter(|sample| starts_a_change(sample)) {
-            assert!(waits(first, second).await, "{} before {}", first.name, second.name);
+    for first in samples().iter().filter(|sample| changes_a_certificate(sample)) {
+        for second in samples().iter().filter(|sample| changes_a_certificate(sample)) {
+            assert_waits(first, second).await;
         }
     }
 }
 
-/// A gateway under load may answer late, so that a call that need not wait can seem to: it gets its answer all the same.
+/// In one order that all calls share, so that no two wait for each other; a certificate that is named twice is locked once.
+#[tokio::test]
+async fn changes_of_several_certificates_never_wait_for_each_other_without_end() {
+    use apig_grpc_gateway::pb::AttachCertificatesRequest;
+    use prost::Message as _;
+
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).start().await;
+    let channel = gateway.channel().await;
+    let sample = samples().into_iter().find(|sample| sample.name == "AttachCertificates").unwrap();
+    let mut calls = Vec::new();
+    for number in 0..60 {
+        let mut message = AttachCertificatesRequest::decode(&*sample.full).unwrap();
+        let ids = [["c1", "c2", "c3"], ["c3", "c2", "c1"], ["c2", "c2", "c2"]][number % 3];
+        message.certificate_ids = ids.map(str::to_owned).into();
+        let (channel, sample) = (channel.clone(), sample.clone());
+        calls.push(tokio::spawn(async move { call(&channel, &sample, &message.encode_to_vec()).await.map(drop) }));
+    }
+    for call in calls {
+        soon(call).await.unwrap().unwrap();
+    }
+    assert_eq!(cloud.seen().len(), 60);
+    assert_eq!(cloud.connections(), 1, "all name c2: a second connection would mean two requests at once");
+}
+
 #[tokio::test]
 async fn reads_and_new_certificates_wait_for_no_change() {
-    for second in samples().iter().filter(|sample| !starts_a_change(sample)) {
+    for second in samples().iter().filter(|sample| !changes_a_certificate(sample)) {
         let answer = second.answer.as_ref().map_or("{}", |(body, _)| *body);
         let cloud = Cloud::answering([Reply::hang(), Reply::json(200, answer)]).await;
         let gateway = Gateway::facing(cloud.address).start().await;

@@ -151,6 +151,14 @@ async fn gotten(bodies: &[String]) -> Vec<pb::Certificate> {
 }
 
 #[tokio::test]
+async fn a_body_of_exactly_the_limit_is_read() {
+    const LIMIT: usize = 4 * 1024 * 1024;
+    let text = r#"{"id":"c1"}"#;
+    let body = " ".repeat(LIMIT - text.len()) + text;
+    assert_eq!(gotten(&[body]).await.remove(0).id, "c1");
+}
+
+#[tokio::test]
 async fn times_keep_their_fraction_and_become_utc() {
     let cases = [
         ("1970-01-01T00:00:00Z", 0, 0),
