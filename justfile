@@ -39,9 +39,23 @@ model:
 doc:
     RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
 
-# The .proto files.
+# The .proto files: their style, and that no client of an earlier API breaks: of the first commit that had it, and of each release (tags `v*`).
 proto:
+    #!/usr/bin/env bash
+    set -euo pipefail
     buf lint
+    mkdir -p target
+    if [ "$(git rev-parse --is-shallow-repository 2>&1)" != false ]; then
+      just not-checked "changes that break the API: the first .proto is not in this clone's history"
+      exit
+    fi
+    first=$(git log --diff-filter=A --format=%H -- proto/huaweicloud/apic/v2/certificate_service.proto | tail -n 1)
+    for earlier in "$first" $(git tag --list 'v*'); do
+      rm -rf target/earlier-api
+      mkdir -p target/earlier-api
+      git archive "$earlier" buf.yaml proto | tar -x -C target/earlier-api
+      buf breaking --against target/earlier-api
+    done
 
 # Licences, sources and bans of the dependencies.
 deny:
