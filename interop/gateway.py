@@ -4,7 +4,11 @@ Messages come from server reflection. What an answer should be is the business o
 """
 
 import json
+import os
+import subprocess
+import threading
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
@@ -31,6 +35,8 @@ AUDITORS_TOKEN = "demo-auditor-token"
 
 # Long enough for the gateway's own repeats on a slow machine; no check waits for it to pass.
 TIMEOUT = 20
+# For the start and the end of the program.
+PROGRAM_TIMEOUT = 60
 
 
 @dataclass
@@ -66,6 +72,26 @@ class Gateway:
         request = self.Request(project_id=project_id, certificate_id=certificate_id, domains=domains)
         return self.send(request, **options)
 
+    def input_of(self, name):
+        """The descriptor of a method's request."""
+        return self.method.containing_service.methods_by_name[name].input_type
+
+    def call(self, name, fields, *, token=TOKEN):
+        """Calls any method with the fields of its request; gives the answer, and the response of a success."""
+        method = self.method.containing_service.methods_by_name[name]
+        request = GetMessageClass(method.input_type)(**fields)
+        call = self.channel.unary_unary(
+            f"/{SERVICE}/{name}",
+            request_serializer=GetMessageClass(method.input_type).SerializeToString,
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+        metadata = [("x-auth-token", token)] if token is not None else []
+        try:
+            response, done = call.with_call(request, timeout=TIMEOUT, metadata=metadata)
+        except grpc.RpcError as refusal:
+            response, done = None, refusal
+        return answer(done), response
+
     def send(self, request, *, method=f"{SERVICE}/AttachDomains", token=TOKEN, metadata=(), timeout=TIMEOUT,
              compression=None):
         call = self.channel.unary_unary(
@@ -94,6 +120,39 @@ def answer(done):
         assert name not in details, f"{name} is there twice"
         details[name] = detail
     return Answer(done.code(), done.details() or "", metadata, details)
+
+
+@contextmanager
+def gateway_before(program, *settings, environment=()):
+    """Starts the program; gives the gateway's address and its log, which is complete at the end."""
+    command = [program, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json",
+               *settings]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("APIG_GATEWAY_")}
+    process = subprocess.Popen(command, env={**inherited, **dict(environment)}, stderr=subprocess.PIPE, text=True)
+    address, log = [], []
+    # Set at the end of the log, too: a program that does not start says why and ends.
+    serving = threading.Event()
+
+    def read():
+        for line in process.stderr:
+            event = json.loads(line) if line.startswith("{") else {"message": line.rstrip()}
+            log.append(event)
+            if event["message"] == "serving":
+                address.append(event["address"])
+                serving.set()
+        serving.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        assert serving.wait(PROGRAM_TIMEOUT) and address, f"the gateway does not serve: {log}"
+        yield address[0], log
+        process.terminate()
+        process.wait(PROGRAM_TIMEOUT)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join(PROGRAM_TIMEOUT)
 
 
 class Cloud:

@@ -11,7 +11,6 @@ goes to a gateway of its own, in front of a cloud that answers by a script and n
 
 import inspect
 import json
-import os
 import shlex
 import signal
 import socket
@@ -29,7 +28,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from gateway import CERTIFICATE, DOMAIN, INSTANCES, PROJECT, SERVICE, TOKEN, Gateway
+from gateway import CERTIFICATE, DOMAIN, INSTANCES, PROJECT, SERVICE, TOKEN, Gateway, gateway_before
 
 PROGRAM, *CLIENTS = sys.argv[1:]
 CONFIG = Path(__file__).parent.parent / "examples/service-config.json"
@@ -154,41 +153,10 @@ def settings():
     return ["--max-attempts", "1"] if "--max-attempts" in known else []
 
 
-@contextmanager
-def gateway_before(upstream):
-    """Gives the gateway's address and its log, which is complete at the end."""
-    command = [PROGRAM, "serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin-listen", "off",
-               "--log-format", "json", *settings()]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("APIG_GATEWAY_")}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    address, log = [], []
-    serving = threading.Event()
-
-    def read():
-        for line in process.stderr:
-            event = json.loads(line)
-            log.append(event)
-            if event["message"] == "serving":
-                address.append(event["address"])
-                serving.set()
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        assert serving.wait(TIMEOUT), f"the gateway does not serve: {log}"
-        yield address[0], log
-        process.terminate()
-        process.wait(TIMEOUT)
-    finally:
-        process.kill()
-        process.wait()
-        reader.join(TIMEOUT)
-
-
 def attach(client, script):
     """One call. Without a script, the cloud can't be reached."""
     with scripted_cloud(script) if script else nobody() as (upstream, arrivals):
-        with gateway_before(upstream) as (address, log):
+        with gateway_before(PROGRAM, "--upstream", upstream, *settings()) as (address, log):
             code, reason, outcome, delay = client(address)
     ended = [line for line in log if line["message"] == "call ended" and line["span"]["method"].startswith(SERVICE)]
     return SimpleNamespace(
