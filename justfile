@@ -117,6 +117,18 @@ h2spec: program
 interop: program
     interop/run {{ program }}
 
+# A real account, beside the vendor's SDK; CONTRIBUTING.md lists the variables that name it. Needs Python with venv.
+real:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p target
+    if [ -z "$(compgen -e APIG_REAL_ || true)" ]; then
+      just not-checked "a real account: no APIG_REAL_... variable names one"
+      exit
+    fi
+    just program
+    interop/real {{ program }}
+
 [private]
 program:
     cargo build --locked --profile ci

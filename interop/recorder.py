@@ -62,7 +62,7 @@ class Recording(BaseHTTPRequestHandler):
         self.wfile.write(answer)
         self.wfile.flush()
 
-    do_GET = do_POST = do_PUT = do_DELETE = record
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = record
 
     def log_message(self, *_):
         pass

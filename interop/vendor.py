@@ -1,12 +1,13 @@
 """The vendor's SDKs, called by the names of the .proto: of its methods, and of the fields of their requests."""
 
 import re
+from urllib.parse import parse_qsl
 
 import huaweicloudsdkapig.v2 as apig
 import huaweicloudsdkroma.v2 as roma
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
 FAMILIES = {"apic": (roma, roma.RomaClient), "apigw": (apig, apig.ApigClient)}
@@ -25,18 +26,18 @@ METHODS = {
 }
 
 
-class TokenCredentials(BasicCredentials):
-    """A token in place of a signature, which the SDK does not offer."""
+def token_credentials(token, project):
+    """A token in place of a signature, which the SDK does not offer; it takes no other class than its own."""
 
-    def __init__(self, token, project):
-        # The SDK asks the machine for keys if it has none.
-        super().__init__("-", "-", project)
-        self._token = token
-
-    def sign_request(self, request):
-        request.header_params["X-Auth-Token"] = self._token
+    def sign_request(request):
+        request.header_params["X-Auth-Token"] = token
         Signer.process_request_uri(request)
         return request
+
+    # The SDK asks the machine for keys if it has none.
+    credentials = BasicCredentials("-", "-", project)
+    credentials.sign_request = sign_request
+    return credentials
 
 
 class Vendor:
@@ -103,12 +104,10 @@ def plain_message(message):
     """A message of the gateway in the same form, with times as text."""
     values = {}
     for field, value in message.ListFields():
-        listed = field.is_repeated
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            value = [plain_message(entry) for entry in value] if listed else plain_message(value)
-        elif listed:
-            value = list(value)
-        values[field.name] = value
+        if field.message_type is None:
+            values[field.name] = list(value) if field.is_repeated else value
+        else:
+            values[field.name] = [plain_message(entry) for entry in value] if field.is_repeated else plain_message(value)
     if message.DESCRIPTOR.full_name == Timestamp.DESCRIPTOR.full_name:
         return Timestamp(**values).ToJsonString()
     return values
@@ -125,8 +124,9 @@ def comparable(answer, descriptor):
             if field.has_presence or value not in ("", 0, False, []):
                 values[name] = value
         elif field.message_type.full_name == Timestamp.DESCRIPTOR.full_name:
+            # Text, as long as `dateutil` is not installed.
             time = Timestamp()
-            time.FromJsonString(value) if isinstance(value, str) else time.FromDatetime(value)
+            time.FromJsonString(value)
             values[name] = time.ToJsonString()
         elif field.is_repeated and value:
             values[name] = [comparable(entry, field.message_type) for entry in value]
@@ -135,10 +135,6 @@ def comparable(answer, descriptor):
 
 def signature(credentials, recorded):
     """The `Authorization` that the SDK gives to a request with the headers that were signed."""
-    from urllib.parse import parse_qsl
-
-    from huaweicloudsdkcore.sdk_request import SdkRequest
-
     signed = recorded.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
     request = SdkRequest(
         method=recorded.verb, schema="http", host=recorded.headers["host"], resource_path=recorded.path,
