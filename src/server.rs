@@ -1,6 +1,7 @@
 //! The server: builds the components from the settings, binds the ports, runs the workers and drains them.
 
 mod admin;
+mod authority;
 pub(crate) mod codec;
 mod connection;
 mod eviction;
@@ -20,6 +21,7 @@ use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
 
+pub(crate) use self::authority::{Frames, MAX_BLOCK};
 pub(crate) use self::connection::Limits;
 pub(crate) use self::inbound::read_message;
 pub use self::listener::Address;

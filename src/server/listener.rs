@@ -14,6 +14,7 @@ use std::{
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
+use super::authority::AuthorityFilter;
 use crate::peer::{Identity, Peer};
 
 /// An address to listen on or to connect to.
@@ -101,7 +102,7 @@ impl Owner {
 }
 
 /// A connection from a peer.
-pub(super) type Stream = Either<TcpStream, UnixStream>;
+pub(super) type Stream = Either<TcpStream, AuthorityFilter<UnixStream>>;
 
 /// The length of the queue of connections to accept; the kernel cuts it to its own limit (4,096 by default). When it is full,
 /// the kernel drops handshakes, and an honest peer tries again only after a second.
@@ -224,7 +225,7 @@ impl Listener {
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let identity = stream.peer_cred().map_or(Identity::Nobody, |peer| Identity::Uid(peer.uid()));
-                Ok((Either::Right(stream), Peer { identity, address: None }))
+                Ok((Either::Right(AuthorityFilter::new(stream)), Peer { identity, address: None }))
             }
         }
     }
