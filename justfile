@@ -108,6 +108,7 @@ fuzz:
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none answer -- -max_total_time=600
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none request -- -max_total_time=600 -max_len=65536
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none config -- -max_total_time=600
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none authority -- -max_total_time=600 -max_len=65536
 
 # The HTTP/2 conformance cases. Needs Go.
 h2spec: program

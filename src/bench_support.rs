@@ -1,5 +1,6 @@
 //! The pure parts of a call, for benches, fuzzing and tests: from a message's bytes to the request for the cloud, its
-//! signature, and from an answer of the cloud to the caller's status. No socket, no clock but for dates in `Retry-After`.
+//! signature, and from an answer of the cloud to the caller's status; and the filter of a Unix
+//! socket. No socket, no clock but for dates in `Retry-After`.
 
 use std::time::SystemTime;
 
@@ -75,6 +76,24 @@ pub fn answer(
         Err(error) => Err(status::from_cloud(&error, None, &request.resources())),
     }
 }
+
+/// The bytes that h2 reads on a Unix socket when a client's bytes arrive in these pieces, and the most that waited for others
+/// at once.
+pub fn filter_authority<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, usize) {
+    let (mut frames, mut read, mut waiting) = (server::Frames::default(), Vec::new(), 0);
+    for piece in pieces {
+        let passed = frames.receive(piece);
+        read.extend_from_slice(piece.get(..passed).unwrap_or_default());
+        read.extend_from_slice(&frames.take_ready(usize::MAX));
+        waiting = waiting.max(frames.waiting());
+    }
+    frames.finish();
+    read.extend_from_slice(&frames.take_ready(usize::MAX));
+    (read, waiting)
+}
+
+/// The most bytes that [`filter_authority`] lets wait.
+pub const MAX_WAITING: usize = server::MAX_BLOCK;
 
 /// The method of these requests and answers.
 pub const METHOD: &str = AttachDomainsRequest::METHOD.name;

@@ -37,7 +37,7 @@ pub(super) struct Names(u128);
 
 impl Names {
     fn insert(&mut self, is_authority: bool) {
-        self.0 = self.0 << 1 | u128::from(is_authority);
+        self.0 = (self.0 << 1) | u128::from(is_authority);
     }
 
     fn is_authority(self, index: usize) -> bool {

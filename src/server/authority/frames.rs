@@ -84,6 +84,10 @@ impl Frames {
 
     /// Takes bytes that go on now.
     pub(crate) fn take_ready(&mut self, most: usize) -> Bytes {
+        // To split nothing off would allocate.
+        if self.ready.is_empty() {
+            return Bytes::new();
+        }
         let taken = self.ready.split_to(self.ready.len().min(most));
         if self.ready.is_empty() {
             // Gives the memory back.

@@ -47,13 +47,13 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
         while count < LONGEST
             && let Some(byte) = rest.next()
         {
-            bits = bits << 8 | u64::from(*byte);
+            bits = (bits << 8) | u64::from(*byte);
             count += 8;
         }
         let next = match count.checked_sub(LONGEST) {
             Some(more) => bits >> more,
             // Filled with ones, as padding is.
-            None => (bits + 1 << LONGEST - count) - 1,
+            None => ((bits + 1) << (LONGEST - count)) - 1,
         };
         match symbol(next) {
             Some((symbol, length)) if length <= count => {
@@ -86,23 +86,22 @@ fn symbol(bits: u64) -> Option<(u8, u32)> {
 /// Encodes a string.
 #[cfg(test)]
 pub(super) fn encode(text: &[u8]) -> Vec<u8> {
-    let mut bits = String::new();
+    let mut bits: Vec<u64> = Vec::new();
     for byte in text {
         let (mut first, mut shorter) = (0, 0);
         for (length, symbols) in SYMBOLS {
             first <<= length - shorter;
             shorter = length;
             if let Some(at) = symbols.iter().position(|symbol| symbol == byte) {
-                bits += &format!("{:0width$b}", first + at, width = length as usize);
+                bits.extend((0..length).rev().map(|bit| ((first + at as u64) >> bit) & 1));
                 break;
             }
-            first += symbols.len();
+            first += symbols.len() as u64;
         }
     }
-    while bits.len() % 8 != 0 {
-        bits.push('1');
-    }
-    bits.as_bytes().chunks(8).map(|byte| u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap()).collect()
+    // The padding is all ones.
+    let byte = |bits: &[u64]| (0..8).fold(0, |byte, at| (byte << 1) | u8::from(bits.get(at) != Some(&0)));
+    bits.chunks(8).map(byte).collect()
 }
 
 #[cfg(test)]

@@ -60,10 +60,10 @@ fn padding_priority_and_continuations_hide_no_authority() {
 fn a_block_that_grows_is_cut_into_frames() {
     // Two thirds longer without its Huffman code.
     let mut block = vec![0x41];
-    string(&mut block, &[&b"/"[..], &[b'0'; 25_604]].concat(), true);
+    string(&mut block, &[&b"/"[..], &vec![b'0'; 25_604]].concat(), true);
     assert!(block.len() < 16_384);
     let read = after_preface(&frame(1, 5, 1, &block));
-    let new = [&[0x41, 0x7f, 0x86, 0xc7, 0x01][..], &[b'a'; 25_605]].concat();
+    let new = [&[0x41, 0x7f, 0x86, 0xc7, 0x01][..], &vec![b'a'; 25_605]].concat();
     assert!(read == [frame(1, 1, 1, &new[..16_384]), frame(9, 4, 1, &new[16_384..])].concat());
 }
 
@@ -224,40 +224,40 @@ fn string_field(block: &mut Vec<u8>, first: u8, value: &[u8]) {
 }
 
 /// The authority, fields and trailers of each of so many requests that h2 reads from these bytes.
-async fn served(bytes: &[u8], number: usize, size: usize) -> Vec<(Option<String>, HeaderMap, HeaderMap)> {
-    let (client, server) = tokio::io::duplex(size);
+async fn read_by_h2(bytes: &[u8], number: usize, size: usize) -> Vec<(Option<String>, HeaderMap, HeaderMap)> {
+    let (client, gateway) = tokio::io::duplex(size);
     let (mut responses, mut sender) = tokio::io::split(client);
     let client = async {
         let mut sink = tokio::io::sink();
         let _ = tokio::join!(sender.write_all(bytes), tokio::io::copy(&mut responses, &mut sink));
     };
-    let server = async {
+    let requests_of_h2 = async {
         let mut builder = h2::server::Builder::new();
-        let handshake = builder.max_header_list_size(56 * 1024).handshake(AuthorityFilter::new(server));
+        let handshake = builder.max_header_list_size(56 * 1024).handshake(AuthorityFilter::new(gateway));
         let mut connection: h2::server::Connection<_, bytes::Bytes> = handshake.await.unwrap();
         let mut requests = Vec::new();
         while requests.len() < number {
             requests.push(connection.accept().await.unwrap().unwrap());
         }
         let read = async {
-            let mut served = Vec::new();
+            let mut all = Vec::new();
             for (request, _) in &mut requests {
                 while let Some(data) = request.body_mut().data().await {
                     data.unwrap();
                 }
                 let trailers = request.body_mut().trailers().await.unwrap().unwrap();
                 let authority = request.uri().authority().map(ToString::to_string);
-                served.push((authority, request.headers().clone(), trailers));
+                all.push((authority, request.headers().clone(), trailers));
             }
-            served
+            all
         };
         tokio::select! {
-            served = read => served,
+            all = read => all,
             _ = connection.accept() => panic!("the connection ended"),
         }
     };
     tokio::select! {
-        served = server => served,
+        requests = requests_of_h2 => requests,
         () = client => panic!("the connection ended"),
     }
 }
@@ -318,8 +318,8 @@ proptest! {
     #[test]
     fn h2_reads_every_request_as_the_client_meant_it(requests in requests(), size in 1..5_000_usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let served = runtime.block_on(served(&connection(&requests), requests.len(), size));
-        for (at, ((authority, headers, trailers), (fields, _))) in served.iter().zip(&requests).enumerate() {
+        let requests_read = runtime.block_on(read_by_h2(&connection(&requests), requests.len(), size));
+        for (at, ((authority, headers, trailers), (fields, _))) in requests_read.iter().zip(&requests).enumerate() {
             let sent = &fields[0].value;
             let is_usable = http::uri::Authority::try_from(sent.as_str()).is_ok();
             let expected = if is_usable { sent.clone() } else { "a".repeat(sent.len()) };
