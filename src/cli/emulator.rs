@@ -28,6 +28,9 @@ pub(super) struct Options {
     /// Lifetime of tokens and temporary keys
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = life)]
     life: Duration,
+    /// File that keeps certificates and bindings over restarts; by default they are lost
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Duration of a change of a certificate; a second change is refused meanwhile (APIG.3500)
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = change_time)]
     change_time: Duration,
@@ -53,11 +56,14 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
     };
     let summary = world.to_string();
     let mut signals = Signals::listen()?;
-    let emulator = Emulator::bind(options.listen, world)
+    let mut emulator = Emulator::bind(options.listen, world)
         .await
         .map_err(|fault| Failure::Other(format!("can't listen on {}: {fault}", options.listen)))?
         .with_life(options.life)
         .with_change_time(options.change_time);
+    if let Some(path) = &options.state {
+        emulator = emulator.with_state(path).map_err(|fault| Failure::Other(fault.to_string()))?;
+    }
     let mut out = io::stdout();
     let address = emulator.local_addr();
     writeln!(out, "The emulated cloud serves http://{address}\n\n{summary}")?;

@@ -95,6 +95,11 @@ impl Refusal {
         }
     }
 
+    /// The text, for people.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The complete response. `headers` are the headers that other layers have set already.
     pub(super) fn write(&self, request_id: &str, mut headers: HeaderMap) -> Response {
         let mut answer = match self.format {

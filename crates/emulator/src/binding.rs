@@ -1,12 +1,14 @@
 //! Stores the bindings of certificates to domains on instances, and checks new ones.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
 use super::body::Entry;
-use super::world::{Certificate, Domain, World};
+use super::certificate::Certificate;
+use super::world::{Domain, World};
 
 /// A certificate bound to a domain on an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +21,49 @@ pub(super) struct Binding {
 type Route = (String, String);
 
 /// All bindings. Empty at the start.
-#[derive(Debug, Default)]
-pub(super) struct Bindings(HashMap<Route, Binding>);
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Row>", into = "Vec<Row>")]
+pub(super) struct Bindings(BTreeMap<Route, Binding>);
+
+/// A binding in the state file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    domain: String,
+    instance: String,
+    certificate: String,
+    verifies_clients: bool,
+}
+
+impl From<Vec<Row>> for Bindings {
+    fn from(rows: Vec<Row>) -> Self {
+        let binding = |Row { domain, instance, certificate, verifies_clients }| {
+            ((domain, instance), Binding { certificate, verifies_clients })
+        };
+        Self(rows.into_iter().map(binding).collect())
+    }
+}
+
+impl From<Bindings> for Vec<Row> {
+    fn from(bindings: Bindings) -> Self {
+        let row = |((domain, instance), Binding { certificate, verifies_clients })| Row {
+            domain,
+            instance,
+            certificate,
+            verifies_clients,
+        };
+        bindings.0.into_iter().map(row).collect()
+    }
+}
 
 impl Bindings {
+    /// Domain, instance and certificate of each binding.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.0
+            .iter()
+            .map(|((domain, instance), binding)| (domain.as_str(), instance.as_str(), binding.certificate.as_str()))
+    }
+
     /// The binding of a domain on an instance.
     pub(super) fn at(&self, domain: &str, instance: &str) -> Option<&Binding> {
         self.0.get(&(domain.to_owned(), instance.to_owned()))
@@ -47,25 +88,91 @@ impl Bindings {
         let project = certificate.project.as_str();
         check_instances(world, project, entries)?;
 
-        let mut planned: Vec<(Route, Binding)> = Vec::new();
+        let mut planned: Vec<(&Domain, String, bool)> = Vec::new();
         for entry in entries {
             let domain = world.domain(project, &entry.domain).ok_or_else(no_such_domain)?;
-            let verifies_clients = verifies_clients(certificate, entry)?;
+            let verifies_clients = verifies_clients(certificate, entry.verified_client_certificate_enabled)?;
             for instance in instances(certificate, domain, entry)? {
-                let route = (domain.id.clone(), instance.clone());
-                let binding = Binding { certificate: certificate.id.clone(), verifies_clients };
-                planned.push((route, binding));
+                planned.push((domain, instance.clone(), verifies_clients));
             }
         }
 
-        if planned.iter().any(|((domain, _), _)| self.has_another(domain, &certificate.id)) {
+        for (domain, _, _) in &planned {
+            self.check_domain(certificate, domain)?;
+        }
+        let bindings = planned.into_iter().map(|(domain, instance, verifies_clients)| {
+            ((domain.id.clone(), instance), Binding { certificate: certificate.id.clone(), verifies_clients })
+        });
+        self.0.extend(bindings);
+        Ok(())
+    }
+
+    /// Binds the certificate to one domain on one instance, from the domain's side.
+    ///
+    /// # Errors
+    ///
+    /// The certificate is for another instance, or the domain has another certificate.
+    pub(super) fn attach_at(
+        &mut self,
+        certificate: &Certificate,
+        domain: &Domain,
+        instance: &str,
+        verifies: Option<bool>,
+    ) -> Result<(), Refusal> {
+        let verifies_clients = verifies_clients(certificate, verifies)?;
+        if certificate.instance.as_ref().is_some_and(|allowed| allowed != instance) {
+            return Err(Refusal::parameter("APIG.2011", "Invalid parameter value", "certificate_ids"));
+        }
+        self.check_domain(certificate, domain)?;
+        let binding = Binding { certificate: certificate.id.clone(), verifies_clients };
+        self.0.insert((domain.id.clone(), instance.to_owned()), binding);
+        Ok(())
+    }
+
+    /// Ends a binding from the domain's side. The code of a binding that does not exist is documented, but not for
+    /// which operation.
+    pub(super) fn detach_at(&mut self, certificate: &str, domain: &str, instance: &str) -> Result<(), Refusal> {
+        let route = (domain.to_owned(), instance.to_owned());
+        if self.0.get(&route).is_none_or(|binding| binding.certificate != certificate) {
+            return Err(Refusal::service(
+                StatusCode::NOT_FOUND,
+                "APIG.3097",
+                "The binding record of this SSL certificate and domain name does not exist.",
+            ));
+        }
+        self.0.remove(&route);
+        Ok(())
+    }
+
+    /// Whether a certificate is bound to a domain.
+    pub(super) fn has(&self, certificate: &str) -> bool {
+        self.0.values().any(|binding| binding.certificate == certificate)
+    }
+
+    /// Turns the verification of clients off wherever a certificate is bound.
+    pub(super) fn stop_verifying(&mut self, certificate: &str) {
+        for binding in self.0.values_mut().filter(|binding| binding.certificate == certificate) {
+            binding.verifies_clients = false;
+        }
+    }
+
+    /// Refuses a domain that has another certificate or a name that the certificate does not cover. Both codes are
+    /// documented, but neither for attaching alone; their order is ours.
+    fn check_domain(&self, certificate: &Certificate, domain: &Domain) -> Result<(), Refusal> {
+        if self.has_another(&domain.id, &certificate.id) {
             return Err(Refusal::service(
                 StatusCode::BAD_REQUEST,
                 "APIG.2051",
                 "A domain name cannot be bound with different certificates.",
             ));
         }
-        self.0.extend(planned);
+        if !certificate.covers(&domain.name) {
+            return Err(Refusal::service(
+                StatusCode::BAD_REQUEST,
+                "APIG.2103",
+                "The certificate domain name and the custom domain name do not match.",
+            ));
+        }
         Ok(())
     }
 
@@ -108,9 +215,7 @@ fn check_instances(world: &World, project: &str, entries: &[Entry]) -> Result<()
     let mut ids = entries.iter().filter_map(|entry| entry.instance_ids.as_ref()).flatten();
     match ids.find(|id| !world.has_instance(project, id)) {
         None => Ok(()),
-        Some(id) => {
-            Err(Refusal::service(StatusCode::NOT_FOUND, "APIG.3030", format!("The instance does not exist;id:{id}")))
-        }
+        Some(id) => Err(no_such_instance(id)),
     }
 }
 
@@ -133,8 +238,8 @@ fn instances<'a>(certificate: &'a Certificate, domain: &'a Domain, entry: &'a En
 
 /// Whether clients are verified: by default exactly when the certificate has a trusted root CA. The
 /// documents allow `true` only then; refusing it otherwise is our choice.
-fn verifies_clients(certificate: &Certificate, entry: &Entry) -> Result<bool, Refusal> {
-    match entry.verified_client_certificate_enabled {
+fn verifies_clients(certificate: &Certificate, requested: Option<bool>) -> Result<bool, Refusal> {
+    match requested {
         Some(true) if !certificate.has_trusted_root_ca => {
             Err(Refusal::parameter("APIG.2011", "Invalid parameter value", "verified_client_certificate_enabled"))
         }
@@ -143,6 +248,10 @@ fn verifies_clients(certificate: &Certificate, entry: &Entry) -> Result<bool, Re
     }
 }
 
-fn no_such_domain() -> Refusal {
+pub(super) fn no_such_instance(id: &str) -> Refusal {
+    Refusal::service(StatusCode::NOT_FOUND, "APIG.3030", format!("The instance does not exist;id:{id}"))
+}
+
+pub(super) fn no_such_domain() -> Refusal {
     Refusal::service(StatusCode::NOT_FOUND, "APIG.3020", "The URL domain does not exist.")
 }

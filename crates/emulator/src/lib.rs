@@ -8,10 +8,16 @@
 //!
 //! ```text
 //! lib               port, routes, request id and log line of every request
-//!   certificates    attach, detach and list domains
-//!     body          the request body of a change
+//!   certificates    list, show, create, update and delete certificates
+//!     upload        the request body of an upload
+//!   attachments     attach, detach and list the domains of a certificate, also from the domain's side
+//!     body          the request bodies of both sides
+//!   change          a change of a certificate: one at a time, with its fault and its duration
+//!   state           certificates and bindings at one moment; the file that keeps them
+//!     certificate   a certificate and its JSON
+//!       chain       the PEM chain: checks and description
+//!       key         the private key: its public part
 //!     binding       the bindings of certificates to domains on instances
-//!     change        one change of a certificate at a time
 //!   iam             IAM tokens and the project search
 //!   metadata        temporary keys for virtual machines and containers
 //!   workload        temporary keys by OIDC token, federation or IAM token
@@ -29,7 +35,8 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -45,20 +52,22 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use self::answer::Refusal;
-use self::binding::Bindings;
 use self::change::Changes;
 use self::iam::Logins;
 use self::keys::Keys;
 use self::metadata::MetadataTokens;
 use self::outage::{Outages, Part};
+use self::state::Store;
 use self::token::{Tokens, VALIDITY};
 
 pub use self::world::{World, WorldError};
 
 mod answer;
+mod attachments;
 mod binding;
 mod body;
 mod caller;
+mod certificate;
 mod certificates;
 mod change;
 mod domain_name;
@@ -68,9 +77,11 @@ mod lock;
 mod metadata;
 mod outage;
 mod signature;
+mod state;
 #[cfg(test)]
 mod tests;
 mod token;
+mod upload;
 mod workload;
 mod world;
 
@@ -105,7 +116,7 @@ struct Cloud {
     outages: Outages,
     /// The lifetime of issued tokens and temporary keys.
     life: Duration,
-    bindings: Mutex<Bindings>,
+    store: Store,
     changes: Changes,
     /// The duration of a change of a certificate.
     change_time: Duration,
@@ -114,13 +125,6 @@ struct Cloud {
 
 /// The source of the time of day, injectable so that tests can expire tokens without waiting.
 type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
-
-impl Cloud {
-    fn bindings(&self) -> MutexGuard<'_, Bindings> {
-        // A panic while the lock was held cannot leave the bindings half updated: each update is one step.
-        self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Emulator {
     /// Opens the port; port 0 takes any free one. Connections wait until [`Emulator::run`].
@@ -134,12 +138,12 @@ impl Emulator {
         let cloud = Cloud {
             tokens: Tokens::of(&world),
             keys: Keys::of(&world),
+            store: Store::of(&world),
             world,
             logins: Logins::default(),
             metadata_tokens: MetadataTokens::default(),
             outages: Outages::default(),
             life: VALIDITY,
-            bindings: Mutex::default(),
             changes: Changes::default(),
             change_time: CHANGE_TIME,
             clock: Box::new(SystemTime::now),
@@ -159,6 +163,17 @@ impl Emulator {
     pub fn with_change_time(mut self, time: Duration) -> Self {
         self.cloud.change_time = time;
         self
+    }
+
+    /// Keeps certificates and bindings in a file: reads it now, if it exists, and replaces it after each change, before
+    /// the response. Private keys are never kept. One emulator at a time may have the file.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, is malformed, or does not fit the world. The error names the file.
+    pub fn with_state(mut self, path: impl AsRef<Path>) -> io::Result<Self> {
+        self.cloud.store = Store::in_file(&self.cloud.world, path.as_ref())?;
+        Ok(self)
     }
 
     /// Replaces the system clock.
@@ -208,11 +223,18 @@ fn router(cloud: Shared) -> Router {
     let outage = |part| middleware::from_fn_with_state((Arc::clone(&cloud), part), outage::apply);
     let mut api = Router::new();
     for family in FAMILIES {
-        let certificate = format!("/v2/{{project_id}}/{family}/certificates/{{certificate_id}}");
+        let prefix = format!("/v2/{{project_id}}/{family}");
+        let certificate = format!("{prefix}/certificates/{{certificate_id}}");
+        let domain = format!("{prefix}/instances/{{instance_id}}/api-groups/{{group_id}}/domains/{{domain_id}}");
+        let of_one = get(certificates::show).put(certificates::update).delete(certificates::delete);
         api = api
-            .route(&format!("{certificate}/domains/attach"), post(certificates::attach_domains))
-            .route(&format!("{certificate}/domains/detach"), post(certificates::detach_domains))
-            .route(&format!("{certificate}/attached-domains"), get(certificates::list_attached_domains));
+            .route(&format!("{prefix}/certificates"), get(certificates::list).post(certificates::create))
+            .route(&certificate, of_one)
+            .route(&format!("{certificate}/domains/attach"), post(attachments::attach_domains))
+            .route(&format!("{certificate}/domains/detach"), post(attachments::detach_domains))
+            .route(&format!("{certificate}/attached-domains"), get(attachments::list_attached_domains))
+            .route(&format!("{domain}/certificates/attach"), post(attachments::attach_certificates))
+            .route(&format!("{domain}/certificates/detach"), post(attachments::detach_certificates));
     }
     let iam = Router::new()
         .route("/v3/auth/tokens", post(iam::issue_token))

@@ -13,12 +13,16 @@ use tokio::task::JoinHandle;
 use super::{Emulator, World};
 
 mod attach;
+mod certificates;
 mod detach;
+mod domain_side;
 mod iam;
 mod keys;
 mod list;
 mod outage;
 mod server;
+mod state;
+mod uploads;
 mod workload;
 mod world;
 
@@ -105,6 +109,16 @@ impl Running {
                 (text(&row["url_domain"]), text(&row["instance_id"]), verified)
             })
             .collect()
+    }
+
+    /// A call of the operator under a product's path. A body is sent as JSON.
+    async fn call(&self, method: Method, family: &str, path: &str, body: Option<&Value>) -> Received {
+        let request = self.request(method, &format!("/v2/{PROJECT}/{family}/{path}")).header("X-Auth-Token", OPERATOR);
+        send(match body {
+            None => request,
+            Some(body) => request.header("Content-Type", "application/json").body(body.to_string()),
+        })
+        .await
     }
 
     fn advance(&self, by: Duration) {

@@ -1,5 +1,5 @@
 //! The configured resources of the emulated cloud: projects, users, keys, instances, certificates,
-//! domains. They do not change while the emulator runs.
+//! domains. They do not change while the emulator runs: certificates are copied into the state.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::certificate::chain::{self, Description};
 use super::token::Grant;
 
 mod consistency;
@@ -148,6 +149,9 @@ pub(super) struct Certificate {
     pub(super) has_trusted_root_ca: bool,
     /// The instance of an instance certificate; none for a global certificate.
     pub(super) instance: Option<String>,
+    /// The description of the chain, if its PEM text is given.
+    #[serde(default, deserialize_with = "content")]
+    pub(super) content: Option<Description>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -161,7 +165,7 @@ pub(super) struct Domain {
     pub(super) instances: Vec<String>,
 }
 
-/// The response to every change of the domains of one certificate.
+/// The response to every change of one certificate or its bindings.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fault {
@@ -235,8 +239,8 @@ impl World {
         self.0.instances.iter().any(|instance| instance.id == id && instance.project == project)
     }
 
-    pub(super) fn certificate(&self, project: &str, id: &str) -> Option<&Certificate> {
-        self.0.certificates.iter().find(|certificate| certificate.id == id && certificate.project == project)
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.0.certificates.iter()
     }
 
     /// The fault of a certificate, if it has one.
@@ -265,6 +269,11 @@ impl Error for WorldError {}
 
 fn yes() -> bool {
     true
+}
+
+fn content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Description>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    chain::describe_chain(&text).map(Some).map_err(|refusal| D::Error::custom(format!("content: {}", refusal.text())))
 }
 
 fn http_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {

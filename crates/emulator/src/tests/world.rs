@@ -97,6 +97,11 @@ fn a_value_that_cannot_be_is_an_error_at_its_line() {
         (fault("status = 500\nheaders = { Content-Length = \"9\" }"), "Content-Length can't be configured"),
         (fault("status = 500\nheaders = { X-Request-Id = \"9\" }"), "X-Request-Id can't be configured"),
         (
+            "[[certificates]]\nid = \"c\"\nname = \"n\"\nproject = \"p\"\nhas_trusted_root_ca = false\ncontent = \"\""
+                .to_owned(),
+            "content: Invalid certificate or private key.",
+        ),
+        (
             "[[tokens]]\nvalue = \"t\"\nuser = \"u\"\nproject = \"p\"\nexpires_at = \"soon\"".to_owned(),
             "not an HTTP date",
         ),
@@ -111,10 +116,10 @@ fn the_summary_names_everything_that_a_person_needs() {
     let summary = World::documented().to_string();
     for line in [
         "project 73d69ae0cfcf460190522d06b60f05ad  cn-north-4",
-        "  certificate a27be832f2e9441c8127fe48e3b5ac67  example_com, global",
+        "  certificate a27be832f2e9441c8127fe48e3b5ac67  example_com, global, until 2036-12-22T02:12:23Z",
         "  certificate 1b6f0d83c9a24e57b8d1f4a6e02c7359  example_com_with_ca, global, with trusted root CA",
         "  certificate e94c2a7f5d8041b6a3f7c0b8d1695e2a  one_instance, for instance 7d39549681c54d968ec2910da9da95cd",
-        "  certificate d3f8470b6a5e4c1d92b7e8035fa1c69e  done_but_times_out, global, answers 504, although it attaches",
+        "  certificate d3f8470b6a5e4c1d92b7e8035fa1c69e  done_but_times_out, global, answers 504, although it is changed",
         "  instance 7d39549681c54d968ec2910da9da95cd",
         "  domain api.example.com  on f0fa1789-3b76-433b-a787-9892951c620e",
         "  operator  password demo-operator-password, account demo-account, may attach",

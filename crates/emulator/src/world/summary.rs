@@ -61,8 +61,11 @@ impl World {
         if certificate.has_trusted_root_ca {
             write!(f, ", with trusted root CA")?;
         }
+        if let Some(content) = &certificate.content {
+            write!(f, ", until {}", content.summary().not_after)?;
+        }
         if let Some(fault) = self.fault(&certificate.id) {
-            let done = if fault.processed { ", although it attaches" } else { "" };
+            let done = if fault.processed { ", although it is changed" } else { "" };
             write!(f, ", answers {}{done}", fault.status.as_u16())?;
         }
         writeln!(f)
