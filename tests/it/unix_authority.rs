@@ -75,7 +75,7 @@ async fn channel(gateway: &Gateway, form: Form) -> Channel {
 /// The placeholder as the client's HPACK writes it: inserted, and Huffman-coded with five bits a letter.
 fn literal(placeholder: &str) -> Vec<u8> {
     let mut bits = "00011".repeat(placeholder.len());
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push('1');
     }
     let code = bits.as_bytes().chunks(8).map(|byte| u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap());

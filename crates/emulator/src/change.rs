@@ -49,12 +49,12 @@ async fn apply(
         make(state, &certificate)
     })?;
     let time = cloud.change_time;
-    let made = tokio::spawn(async move {
+    let pause = tokio::spawn(async move {
         tokio::time::sleep(time).await;
         drop(in_progress);
     });
     // The task fails only when the runtime shuts down.
-    let _ = made.await;
+    let _ = pause.await;
     Ok(answer)
 }
 

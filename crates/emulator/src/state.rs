@@ -153,7 +153,7 @@ impl Store {
     ) -> Result<T, Refusal> {
         let mut state = self.read();
         let mut next = state.clone();
-        let made = make(&mut next)?;
+        let done = make(&mut next)?;
         if let Some(path) = &self.path {
             let text = serde_json::to_vec_pretty(&next.save(world)).expect("every key is a string");
             if let Err(fault) = file::replace(path, &text) {
@@ -162,6 +162,6 @@ impl Store {
             }
         }
         *state = next;
-        Ok(made)
+        Ok(done)
     }
 }

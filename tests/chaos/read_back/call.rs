@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use testkit::rng::Rng;
 use tonic::{Request, Status, body::Body, metadata::MetadataMap};
-use tonic_types::StatusExt as _;
+use tonic_types::StatusExt;
 
 use super::{
     super::{
@@ -82,6 +82,7 @@ pub(crate) enum PageFault {
 
 /// One call to be.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 pub(crate) struct Plan {
     pub(crate) number: u64,
     pub(crate) kind: Kind,
@@ -237,7 +238,7 @@ impl Told {
 
     /// Whether the gateway's own error says that the deadline has passed; the cloud's 504 has the same code.
     fn passed_deadline(&self) -> bool {
-        let info = self.result.as_ref().err().and_then(|status| status.get_details_error_info());
+        let info = self.result.as_ref().err().and_then(StatusExt::get_details_error_info);
         info.is_some_and(|info| info.reason == "DEADLINE_EXCEEDED")
     }
 

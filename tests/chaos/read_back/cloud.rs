@@ -158,7 +158,8 @@ async fn answer(state: &Arc<State>, plan: &Plan, request: &Request) -> Option<An
         None => {}
     }
     // A lost connection, or an answer that says nothing of the change.
-    ((plan.number / 23 + plan.number) % 3 == 0)
+    (plan.number / 23 + plan.number)
+        .is_multiple_of(3)
         .then(|| Answer { bytes: head(504, [("Content-Length", "0")]), is_last: false })
 }
 

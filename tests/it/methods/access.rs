@@ -122,13 +122,14 @@ async fn assert_waits(first: &Sample, second: &Sample) {
     };
     let cloud = Cloud::answering([Reply::hang(), answer]).await;
     let gateway = Gateway::facing(cloud.address).start().await;
-    let start = async |sample: &Sample| {
-        let (channel, sample) = (gateway.channel().await, sample.clone());
+    let channel = gateway.channel().await;
+    let start = |sample: &Sample| {
+        let (channel, sample) = (channel.clone(), sample.clone());
         tokio::spawn(async move { call(&channel, &sample, &sample.full).await.map(drop) })
     };
-    let first_call = start(first).await;
+    let first_call = start(first);
     cloud.requests(1).await;
-    let second_call = start(second).await;
+    let second_call = start(second);
     in_progress(&gateway, 2).await;
     let too_early = tokio::time::timeout(Duration::from_millis(100), cloud.requests(2)).await;
     assert!(too_early.is_err(), "{about}");

@@ -101,7 +101,7 @@ fn certificates(text: &str) -> Result<Vec<Pem>, Refusal> {
 
 fn parse(blocks: &[Pem]) -> Result<Vec<X509Certificate<'_>>, Refusal> {
     let parsed = blocks.iter().map(|block| match X509Certificate::from_der(&block.contents) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         _ => Err(invalid()),
     });
     parsed.collect()
