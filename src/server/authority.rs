@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::frames::{Frames, MAX_BLOCK};
 
-/// A connection from a client. What is read from it is the client's bytes with every unusable `:authority` replaced.
+/// A connection from a client, read with every unusable `:authority` replaced.
 #[derive(Debug)]
 pub(super) struct AuthorityFilter<S> {
     stream: S,
