@@ -11,6 +11,7 @@ mod authority_bounds;
 mod bindings;
 mod canary;
 mod catalogue;
+mod certificates;
 mod cli;
 mod config_bounds;
 mod connections;
