@@ -64,10 +64,10 @@ def free_port():
 
 
 class Program:
-    """A server on a port of loopback. As a context it is started, and it is ended whatever happens."""
+    """A server on a port of loopback, or on a Unix socket. As a context it is started, and it is ended whatever happens."""
 
-    def __init__(self, name, command, port, env=None):
-        self.name, self.port = name, port
+    def __init__(self, name, command, port, env=None, unix=None):
+        self.name, self.port, self.unix = name, port, unix
         self.command, self.env = [str(part) for part in command], env
         self.process = None
 
@@ -102,12 +102,23 @@ class Program:
         while True:
             self.check()
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                self.connect().close()
                 return
             except OSError:
                 if time.monotonic() > until:
                     raise Failed(f"{self.name} opened no port in {seconds} s: {' '.join(self.command)}") from None
                 time.sleep(0.005)
+
+    def connect(self):
+        if self.unix is None:
+            return socket.create_connection(("127.0.0.1", self.port), timeout=1)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(self.unix))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def check(self):
         if self.process.poll() is not None:
@@ -127,7 +138,7 @@ class Program:
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"127.0.0.1:{self.port}" if self.unix is None else f"unix:{self.unix}"
 
     def cpu(self):
         """Nanoseconds of processor time, user and system, of all threads that live."""
@@ -183,10 +194,11 @@ class Upstream(Program):
         self.ask("PUT", f"/answer/{what}")
 
 
-def gateway(upstream, name="gateway", profile="release", tls=False, flags=()):
+def gateway(upstream, name="gateway", profile="release", tls=False, unix=None, flags=()):
     """Ours, as `serve` is by default: every feature on, a line of log for each call."""
     port = free_port()
-    command = [ROOT / "target" / profile / "apig-grpc-gateway", "serve", "--listen", f"127.0.0.1:{port}",
+    listen = f"127.0.0.1:{port}" if unix is None else f"unix:{unix}"
+    command = [ROOT / "target" / profile / "apig-grpc-gateway", "serve", "--listen", listen,
                "--admin-listen", f"127.0.0.1:{free_port()}", "--upstream", upstream.url, "--log-level", "info",
                "--log-format", "json", *flags]
     files = WORK / "files"
@@ -194,7 +206,7 @@ def gateway(upstream, name="gateway", profile="release", tls=False, flags=()):
         command += ["--tls-certificate", files / "server.pem", "--tls-key", files / "server.key"]
     if upstream.tls:
         command += ["--upstream-ca", files / "ca.pem"]
-    return Program(name, command, port)
+    return Program(name, command, port, unix=unix)
 
 
 def floor(upstream, profile="release"):

@@ -6,8 +6,9 @@
 
 use std::{
     error::Error,
-    net::SocketAddr,
+    net::{AddrParseError, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -23,7 +24,7 @@ use http::{HeaderMap, Request, StatusCode};
 use prost::Message as _;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     task::JoinSet,
 };
 use tokio_rustls::{
@@ -38,8 +39,8 @@ type Fault = Box<dyn Error + Send + Sync>;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The gateway.
-    target: SocketAddr,
+    /// The gateway: an address and a port, or `unix:` and a path.
+    target: Target,
     #[arg(long, default_value_t = 1)]
     connections: usize,
     /// Calls at once on each connection.
@@ -71,6 +72,32 @@ struct Arguments {
     until_good: bool,
 }
 
+#[derive(Clone)]
+enum Target {
+    Port(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl FromStr for Target {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.strip_prefix("unix:") {
+            Some(path) => Self::Unix(path.into()),
+            None => Self::Port(text.parse()?),
+        })
+    }
+}
+
+impl Target {
+    fn authority(&self) -> String {
+        match self {
+            Self::Port(address) => address.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Fault> {
     let arguments = Arc::new(Arguments::parse());
@@ -81,7 +108,7 @@ async fn main() -> Result<(), Fault> {
     let mut input = BufReader::new(tokio::io::stdin()).lines();
     let mut callers = Vec::new();
     for connection in 0..arguments.connections {
-        let sender = connect(arguments.target, tls.as_ref()).await?;
+        let sender = connect(&arguments.target, tls.as_ref()).await?;
         for stream in 0..arguments.streams {
             let number = connection * arguments.streams + stream;
             let mut caller = Caller::new(sender.clone(), number, &arguments)?;
@@ -191,7 +218,7 @@ impl Caller {
         bytes.put_u32(u32::try_from(message.encoded_len())?);
         message.encode(&mut bytes)?;
         let scheme = if arguments.ca.is_some() { "https" } else { "http" };
-        let request = Request::post(format!("{scheme}://{}{METHOD}", arguments.target))
+        let request = Request::post(format!("{scheme}://{}{METHOD}", arguments.target.authority()))
             .header("te", "trailers")
             .header("content-type", "application/grpc")
             .header("user-agent", "grpc-bench/1")
@@ -239,12 +266,16 @@ impl Caller {
     }
 }
 
-async fn connect(target: SocketAddr, tls: Option<&TlsConnector>) -> Result<SendRequest<Bytes>, Fault> {
-    let stream = TcpStream::connect(target).await?;
+async fn connect(target: &Target, tls: Option<&TlsConnector>) -> Result<SendRequest<Bytes>, Fault> {
+    let address = match target {
+        Target::Port(address) => *address,
+        Target::Unix(path) => return greet(UnixStream::connect(path).await?).await,
+    };
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     match tls {
         None => greet(stream).await,
-        Some(tls) => greet(tls.connect(ServerName::IpAddress(target.ip().into()), stream).await?).await,
+        Some(tls) => greet(tls.connect(ServerName::IpAddress(address.ip().into()), stream).await?).await,
     }
 }
 
@@ -269,7 +300,7 @@ async fn first_good(arguments: &Arc<Arguments>, tls: Option<&TlsConnector>) -> R
     let until = Instant::now() + Duration::from_secs_f64(arguments.seconds);
     loop {
         let tried = async {
-            let sender = connect(arguments.target, tls).await?;
+            let sender = connect(&arguments.target, tls).await?;
             Caller::new(sender, 0, arguments)?.call().await
         };
         match tried.await {
