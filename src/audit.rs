@@ -202,6 +202,7 @@ impl Refused {
 impl Outlet for Destination {
     const NAME: &'static str = "audit log";
     const LIMIT: usize = 4 * 1024 * 1024;
+    const LINGER: Duration = Duration::ZERO;
 
     fn open(&self) -> io::Result<File> {
         match self {

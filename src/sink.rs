@@ -22,6 +22,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// The capacity that an idle sink keeps in each of its two buffers.
 const KEPT: usize = 64 * 1024;
 
+/// The largest batch that lines are collected for.
+const BATCH: usize = 32 * 1024;
+
 /// All sinks of the process, for the flush at exit.
 static SINKS: Mutex<Vec<Weak<Queue>>> = Mutex::new(Vec::new());
 
@@ -32,6 +35,9 @@ pub(crate) trait Outlet: Send + 'static {
 
     /// The size of the buffer in bytes.
     const LIMIT: usize;
+
+    /// The time for which the thread collects lines before it writes them.
+    const LINGER: Duration;
 
     /// Opens the destination, initially and on each reopen.
     ///
@@ -55,6 +61,9 @@ pub(crate) struct Sink(Arc<Queue>);
 struct Queue {
     name: &'static str,
     limit: usize,
+    linger: Duration,
+    /// The size of a batch.
+    batch: usize,
     state: Mutex<State>,
     /// Wakes the thread: there is work.
     work: Condvar,
@@ -73,8 +82,9 @@ struct State {
     reopen_at: Option<usize>,
     /// Lost lines that have not been reported.
     unreported: u64,
-    /// Whether the thread waits for work. A wake-up costs a system call, so it is skipped otherwise.
-    is_idle: bool,
+    /// The thread waits until this many bytes of lines are there; `None`: it does not wait. A wake-up costs a system call, so
+    /// it is skipped otherwise.
+    waits_for: Option<usize>,
     flushing: usize,
     is_closed: bool,
 }
@@ -95,6 +105,8 @@ impl Sink {
         let queue = Arc::new(Queue {
             name: O::NAME,
             limit: O::LIMIT,
+            linger: O::LINGER,
+            batch: BATCH.min(O::LIMIT / 2),
             state: Mutex::default(),
             work: Condvar::new(),
             written: Condvar::new(),
@@ -170,15 +182,26 @@ pub(crate) fn duplicate(stream: BorrowedFd<'_>) -> io::Result<File> {
     Ok(File::from(stream.try_clone_to_owned()?))
 }
 
+impl State {
+    /// Whether lines shall be written at once.
+    fn is_urgent(&self) -> bool {
+        self.flushing > 0 || self.is_closed || self.reopen_at.is_some()
+    }
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes the thread if it waits for this.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
-        let is_idle = std::mem::take(&mut state.is_idle);
+        let is_due = state.waits_for.is_some_and(|bytes| state.lines.len() >= bytes || state.is_urgent());
+        if is_due {
+            state.waits_for = None;
+        }
         drop(state);
-        if is_idle {
+        if is_due {
             self.work.notify_one();
         }
     }
@@ -186,6 +209,9 @@ impl Queue {
     fn flush(&self, end: Instant) -> bool {
         let mut state = self.lock();
         state.flushing += 1;
+        if state.waits_for.take().is_some() {
+            self.work.notify_one();
+        }
         let left = end.saturating_duration_since(Instant::now());
         let busy = |state: &mut State| state.lines.len() + state.writing > 0;
         let (mut state, waited) =
@@ -242,7 +268,7 @@ impl Queue {
             if state.is_closed {
                 return None;
             }
-            state.is_idle = true;
+            state.waits_for = Some(0);
             state = match reported.filter(|_| state.unreported > 0) {
                 None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
@@ -255,7 +281,14 @@ impl Queue {
                 }
             };
         }
-        state.is_idle = false;
+        if !self.linger.is_zero() {
+            // A write for each line would cost as much as the call that the line is about.
+            state.waits_for = Some(self.batch);
+            let is_waiting = |state: &mut State| state.lines.len() < self.batch && !state.is_urgent();
+            let waited = self.work.wait_timeout_while(state, self.linger, is_waiting);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.waits_for = None;
         std::mem::swap(&mut state.lines, batch);
         state.writing = batch.len();
         Some(Work { reopen_at: state.reopen_at.take() })

@@ -7,7 +7,7 @@ use std::{
     os::fd::AsFd as _,
     panic::PanicHookInfo,
     sync::{LazyLock, OnceLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::metrics::counter::Counter;
@@ -84,6 +84,7 @@ struct Stderr;
 impl Outlet for Stderr {
     const NAME: &'static str = "log";
     const LIMIT: usize = 1024 * 1024;
+    const LINGER: Duration = Duration::from_millis(5);
 
     fn open(&self) -> io::Result<File> {
         sink::duplicate(io::stderr().as_fd())

@@ -10,16 +10,17 @@ use super::*;
 /// A timeout for waiting for a thread.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A destination that records its failures.
-struct Told {
+/// A destination that records its failures. Lines are collected for so many seconds.
+struct Told<const LINGER: u64> {
     path: PathBuf,
     failed: mpsc::Sender<String>,
     reported: mpsc::Sender<u64>,
 }
 
-impl Outlet for Told {
+impl<const LINGER: u64> Outlet for Told<LINGER> {
     const NAME: &'static str = "test";
     const LIMIT: usize = 1000;
+    const LINGER: Duration = Duration::from_secs(LINGER);
 
     fn open(&self) -> io::Result<File> {
         File::options().append(true).read(true).open(&self.path)
@@ -42,9 +43,13 @@ struct Tested {
 }
 
 fn start(path: PathBuf) -> Tested {
+    start_with::<0>(path)
+}
+
+fn start_with<const LINGER: u64>(path: PathBuf) -> Tested {
     let (failed, reported) = (mpsc::channel(), mpsc::channel());
     let lost = Counter::default();
-    let outlet = Told { path, failed: failed.0, reported: reported.0 };
+    let outlet = Told::<LINGER> { path, failed: failed.0, reported: reported.0 };
     Tested { sink: Sink::start(outlet, lost.clone()).unwrap(), lost, failed: failed.1, reported: reported.1 }
 }
 
@@ -115,6 +120,41 @@ fn lines_before_and_after_opening_again_are_in_their_own_files() {
     tested.sink.reopen();
     assert!(tested.sink.append(b"late\n"));
     assert!(tested.sink.flush(PATIENCE));
+    assert_eq!(tested.lost.get(), 0);
+}
+
+/// Nothing here waits for the end of the hour.
+#[test]
+fn collected_lines_are_written_when_they_are_many_at_a_flush_at_a_reopen_and_at_the_end() {
+    const HOUR: u64 = 3_600;
+    let folder = tempfile::tempdir().unwrap();
+    let path = fifo(&folder);
+    let mut pipe = BufReader::new(File::options().read(true).write(true).open(&path).unwrap());
+    let mut read = |lines: &[String]| {
+        for line in lines {
+            let mut text = String::new();
+            pipe.read_line(&mut text).unwrap();
+            assert_eq!(text, *line);
+        }
+    };
+    let lines =
+        |numbers: std::ops::Range<usize>| -> Vec<_> { numbers.map(|number| format!("{number:0>99}\n")).collect() };
+    let tested = start_with::<HOUR>(path);
+    let append = |lines: &[String]| assert!(lines.iter().all(|line| tested.sink.append(line.as_bytes())));
+
+    let many = lines(0..5);
+    append(&many);
+    read(&many);
+    let few = lines(5..7);
+    append(&few);
+    assert!(tested.sink.flush(PATIENCE));
+    read(&few);
+    append(&few);
+    tested.sink.reopen();
+    read(&few);
+    append(&few);
+    drop(tested.sink);
+    read(&few);
     assert_eq!(tested.lost.get(), 0);
 }
 
