@@ -1,5 +1,6 @@
 //! The server: builds the components from the settings, binds the ports, runs the workers and drains them.
 
+mod acceptor;
 mod admin;
 mod authority;
 pub(crate) mod codec;
@@ -26,7 +27,7 @@ pub(crate) use self::connection::Limits;
 pub(crate) use self::inbound::read_message;
 pub use self::listener::Address;
 pub(crate) use self::listener::{Access, Owner};
-use self::{eviction::Evictable, inbound::Inbound, listener::Socket, worker::Worker};
+use self::{acceptor::Acceptor, eviction::Evictable, inbound::Inbound, listener::Socket, worker::Worker};
 use crate::{
     admission::{self, Admission},
     audit::{Audit, Destination},
@@ -141,6 +142,7 @@ fn handshakes(metrics: &Metrics) -> Evictable {
 pub struct Server {
     admin: Option<TcpListener>,
     address: Address,
+    acceptor: Acceptor,
     workers: Vec<Worker>,
     health: HealthReporter,
     credentials: Arc<Credentials>,
@@ -185,10 +187,10 @@ impl Server {
     /// A port is in use, a socket can't be created, or the upstream's TLS configuration is invalid.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let sockets = Socket::open(&settings.listen, settings.listen_access, settings.workers)
+        let socket = Socket::open(&settings.listen, settings.listen_access)
             .await
             .map_err(|cause| StartError::Listen { address: settings.listen.to_string(), cause })?;
-        let address = sockets.first().map_or_else(|| settings.listen.clone(), Socket::address);
+        let address = socket.address();
         let admin = match &settings.admin_listen {
             None => None,
             Some(address) => Some(
@@ -212,17 +214,18 @@ impl Server {
             .tls
             .clone()
             .map(|(files, loaded)| Arc::new(Tls::start(files, loaded, Arc::clone(&shared.metrics))));
-        let worker = |socket| {
+        let mut acceptor = Acceptor::new(socket, &settings, Arc::clone(&shared));
+        let worker = |_| {
             let (policy, metrics) = (settings.policy.clone(), Arc::clone(&shared.metrics));
             let service = Certificates::new(cloud.with_pool(pool()?), policy, settings.require_instance_ids, metrics);
             // No compression in tonic: it reads messages that are complete and decompressed already.
             let service = service::Server::new(service).max_decoding_message_size(settings.max_message_size);
             let inbound = Inbound::new(service, routes(&health), Arc::clone(&shared));
-            Ok(Worker::new(socket, inbound, tls.clone(), &settings, Arc::clone(&shared)))
+            Ok(Worker::new(acceptor.add_worker(), inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
-        let workers = sockets.into_iter().map(worker).collect::<Result<_, _>>()?;
+        let workers = (0..settings.workers).map(worker).collect::<Result<_, _>>()?;
         let upstream_tls = settings.upstream.tls.as_ref().and_then(|files| files.follow(&shared.metrics));
-        Ok(Self { admin, address, workers, health, credentials, shared, _upstream_tls: upstream_tls })
+        Ok(Self { admin, address, acceptor, workers, health, credentials, shared, _upstream_tls: upstream_tls })
     }
 
     /// The address of the gRPC port.
@@ -244,27 +247,29 @@ impl Server {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let admin_address = self.admin_address();
         let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.shared)));
-        // The first worker runs on the current thread.
-        let mut workers = std::mem::take(&mut self.workers).into_iter();
-        let local = workers.next().map(Worker::listen).transpose()?;
+        let Self { address, acceptor, workers, health, credentials, shared, _upstream_tls, .. } = self;
+        let acceptor = acceptor.listen()?;
+        // The first worker runs on the current thread, as the acceptor does.
+        let mut workers = workers.into_iter();
+        let local = workers.next();
         let threads = workers.enumerate().map(|(at, worker)| worker.spawn(at + 1)).collect::<io::Result<Vec<_>>>()?;
         // Alive, but not ready before the credentials are.
-        self.report(ServingStatus::NotServing).await;
-        info!(address = %self.address, admin = admin_address.map(tracing::field::display), "serving");
+        report(&health, ServingStatus::NotServing).await;
+        info!(%address, admin = admin_address.map(tracing::field::display), "serving");
 
         let stop = async {
             let ready = async {
-                self.credentials.ready().await;
-                self.report(ServingStatus::Serving).await;
-                self.shared.ready.cancel();
+                credentials.ready().await;
+                report(&health, ServingStatus::Serving).await;
+                shared.ready.cancel();
                 std::future::pending::<()>().await;
             };
             tokio::select! {
                 () = shutdown => {}
                 () = ready => {}
             }
-            self.shared.draining.cancel();
-            self.report(ServingStatus::NotServing).await;
+            shared.draining.cancel();
+            report(&health, ServingStatus::NotServing).await;
         };
         let work = async {
             if let Some(local) = local {
@@ -274,17 +279,17 @@ impl Server {
                 thread.ended().await;
             }
         };
-        tokio::join!(stop, work);
+        tokio::join!(stop, acceptor.run(), work);
         info!("drained");
         Ok(())
     }
+}
 
-    /// Sets the readiness of all services. Liveness stays up during a drain: a restart would abort the calls in progress.
-    async fn report(&self, status: ServingStatus) {
-        self.health.set_service_status("liveness", ServingStatus::Serving).await;
-        for service in ["", service::NAME, "readiness"] {
-            self.health.set_service_status(service, status).await;
-        }
+/// Sets the readiness of all services. Liveness stays up during a drain: a restart would abort the calls in progress.
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("liveness", ServingStatus::Serving).await;
+    for service in ["", service::NAME, "readiness"] {
+        health.set_service_status(service, status).await;
     }
 }
 

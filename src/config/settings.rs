@@ -189,7 +189,7 @@ pub const SETTINGS: &[Setting] = &[
         "workers",
         "NUMBER",
         Some("1"),
-        "Worker threads, each with a listener and an upstream connection pool of its own",
+        "Worker threads, each with an upstream connection pool of its own; connections are dealt out to them evenly",
     ),
     set(
         "max-connections",

@@ -71,7 +71,6 @@ pub(super) async fn serve(
     limits: Limits,
     shared: Arc<Shared>,
 ) {
-    let _open = inbound.count_connection();
     let closing = inbound.closing().clone();
     let handshake = {
         let handshake = handshake(stream, &mut peer, tls, &inbound);

@@ -8,7 +8,6 @@ use std::{
         fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
@@ -101,6 +100,23 @@ impl Owner {
     }
 }
 
+/// An accepted connection that is not registered with a runtime yet.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Tcp(net::TcpStream),
+    Unix(unix::net::UnixStream),
+}
+
+impl Accepted {
+    /// Registers it with the current runtime.
+    pub(super) fn register(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Either::Left(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Either::Right(AuthorityFilter::new(UnixStream::from_std(stream)?)),
+        })
+    }
+}
+
 /// A connection from a peer.
 pub(super) type Stream = Either<TcpStream, AuthorityFilter<UnixStream>>;
 
@@ -112,27 +128,27 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(net::TcpListener, SocketAddr),
-    Unix(unix::net::UnixListener, Arc<SocketFile>),
+    Unix(unix::net::UnixListener, SocketFile),
 }
 
 /// A port or socket registered with the current runtime.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: Arc<SocketFile> },
+    Unix { listener: UnixListener, _file: SocketFile },
 }
 
-/// The file of a Unix socket, removed when its last listener is dropped.
+/// The file of a Unix socket, removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile(PathBuf);
 
 impl Socket {
-    /// Binds the address once for each of `number` runtimes. The kernel distributes the connections of a port over them.
-    pub(super) async fn open(address: &Address, access: Access, number: usize) -> io::Result<Vec<Self>> {
+    /// Binds the address.
+    pub(super) async fn open(address: &Address, access: Access) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
-                let ports = ports(address, number).await?;
-                Ok(ports.into_iter().map(|(listener, address)| Self::Tcp(listener, address)).collect())
+                let (listener, address) = first_port(address).await?;
+                Ok(Self::Tcp(listener, address))
             }
             Address::Unix(path) => {
                 // A killed gateway leaves its socket behind. A socket that accepts connections is in use, and other
@@ -145,8 +161,7 @@ impl Socket {
                 }
                 let listener = bind_private(path, access)?;
                 listener.set_nonblocking(true)?;
-                let file = Arc::new(SocketFile(path.clone()));
-                (0..number).map(|_| Ok(Self::Unix(listener.try_clone()?, Arc::clone(&file)))).collect()
+                Ok(Self::Unix(listener, SocketFile(path.clone())))
             }
         }
     }
@@ -167,65 +182,48 @@ impl Socket {
     }
 }
 
-/// Binds the first address of a `host:port` that can be bound, once for each of `number` runtimes.
-async fn ports(address: &str, number: usize) -> io::Result<Vec<(net::TcpListener, SocketAddr)>> {
+/// Binds the first address of a `host:port` that can be bound.
+async fn first_port(address: &str) -> io::Result<(net::TcpListener, SocketAddr)> {
     let mut error = io::Error::new(io::ErrorKind::InvalidInput, "the host has no address");
     for address in tokio::net::lookup_host(address).await? {
-        match port(address, number) {
-            Ok(listeners) => return Ok(listeners),
+        match port(address) {
+            Ok(bound) => return Ok(bound),
             Err(reason) => error = reason,
         }
     }
     Err(error)
 }
 
-fn port(mut address: SocketAddr, number: usize) -> io::Result<Vec<(net::TcpListener, SocketAddr)>> {
-    let is_shared = number > 1;
-    if is_shared {
-        // Fails if another process uses the port, which sharing it would hide. It does not listen: a connection that it
-        // accepted would be reset.
-        let socket = unbound(address)?;
-        socket.bind(address)?;
-        address = socket.local_addr()?;
-    }
-    let listen = |_| {
-        let socket = unbound(address)?;
-        socket.set_reuseport(is_shared)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?.into_std()?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    (0..number).map(listen).collect()
-}
-
-fn unbound(address: SocketAddr) -> io::Result<TcpSocket> {
+fn port(address: SocketAddr) -> io::Result<(net::TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // As in the standard library: a restart need not wait for connections in TIME_WAIT.
     socket.set_reuseaddr(true)?;
-    Ok(socket)
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?.into_std()?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 /// Binds the admin port.
 pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
-    let (listener, _) = ports(address, 1).await?.pop().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    TcpListener::from_std(listener)
+    TcpListener::from_std(first_port(address).await?.0)
 }
 
 impl Listener {
     /// Accepts the next connection, with its peer as the kernel reports it.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(Accepted, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Responses are small: Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
-                Ok((Either::Left(stream), Peer { identity: Identity::Nobody, address: Some(address) }))
+                let peer = Peer { identity: Identity::Nobody, address: Some(address) };
+                Ok((Accepted::Tcp(stream.into_std()?), peer))
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let identity = stream.peer_cred().map_or(Identity::Nobody, |peer| Identity::Uid(peer.uid()));
-                Ok((Either::Right(AuthorityFilter::new(stream)), Peer { identity, address: None }))
+                Ok((Accepted::Unix(stream.into_std()?), Peer { identity, address: None }))
             }
         }
     }
@@ -302,20 +300,16 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let address = Address::Unix(path.clone());
-        let sockets = Socket::open(&address, OURS, 2).await.unwrap();
-        assert_eq!(Socket::open(&address, OURS, 1).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(sockets);
+        let socket = Socket::open(&address, OURS).await.unwrap();
+        assert_eq!(Socket::open(&address, OURS).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(socket);
         assert!(!path.exists());
     }
 
     #[tokio::test]
-    async fn a_port_is_shared_among_workers_and_with_nobody_else() {
-        let sockets = Socket::open(&Address::Tcp("127.0.0.1:0".into()), OURS, 3).await.unwrap();
-        assert_eq!(sockets.len(), 3);
-        let address = sockets[0].address();
-        for number in [1, 2] {
-            assert_eq!(Socket::open(&address, OURS, number).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        }
+    async fn a_port_is_shared_with_nobody_else() {
+        let socket = Socket::open(&Address::Tcp("127.0.0.1:0".into()), OURS).await.unwrap();
+        assert_eq!(Socket::open(&socket.address(), OURS).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]
@@ -323,7 +317,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gw.sock");
         for mode in [0o600, 0o666] {
-            let _sockets = Socket::open(&Address::Unix(path.clone()), Access { mode, ..OURS }, 1).await.unwrap();
+            let _socket = Socket::open(&Address::Unix(path.clone()), Access { mode, ..OURS }).await.unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
             UnixStream::connect(&path).await.unwrap();
@@ -349,7 +343,7 @@ mod tests {
         let user = if current == 0 { 4_711 } else { current };
         let path = folder.path().join("gw.sock");
         let owner = Some(Owner { user, group: Some(group) });
-        let _sockets = Socket::open(&Address::Unix(path.clone()), Access { owner, ..OURS }, 1).await.unwrap();
+        let _socket = Socket::open(&Address::Unix(path.clone()), Access { owner, ..OURS }).await.unwrap();
         let data = fs::metadata(&path).unwrap();
         assert_eq!((data.uid(), data.gid(), data.permissions().mode() & 0o777), (user, group, 0o600));
     }
@@ -359,7 +353,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(Socket::open(&Address::Unix(path.clone()), OURS, 1).await.is_err());
+        assert!(Socket::open(&Address::Unix(path.clone()), OURS).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 }

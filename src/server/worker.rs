@@ -1,34 +1,30 @@
-//! Runs one worker: accepts connections from its listener, serves them on one thread, and drains them. All workers share
-//! the process's limits.
+//! Runs one worker: serves the connections that are dealt to it on one thread, and drains them. All workers share the
+//! process's limits.
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, task::JoinSet, time::Instant};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{info, warn};
-
-use super::{
-    Limits, Settings, Shared, connection,
-    inbound::Inbound,
-    listener::{Listener, Socket, Stream},
+use tokio::{
+    sync::{mpsc::Receiver, oneshot},
+    task::JoinSet,
+    time::Instant,
 };
-use crate::{peer::Peer, tls::Tls};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, warn};
+
+use super::{Limits, Settings, Shared, acceptor::Dealt, connection, inbound::Inbound};
+use crate::tls::Tls;
 
 /// Time for idle peers to close after GOAWAY: a compliant peer needs one round trip.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Minimum interval between log lines about failed accepts.
-const WARN_EVERY: Duration = Duration::from_secs(1);
-
-/// A worker, before (`Socket`) or after (`Listener`) its registration with a runtime.
+/// A worker.
 #[derive(Debug)]
-pub(super) struct Worker<L = Socket> {
-    listener: L,
+pub(super) struct Worker {
+    queue: Receiver<Dealt>,
     inbound: Inbound,
     /// `None`: plain text.
     tls: Option<Arc<Tls>>,
     limits: Limits,
-    drain_delay: Duration,
     drain_timeout: Duration,
     shared: Arc<Shared>,
 }
@@ -42,46 +38,62 @@ pub(super) struct Thread {
 
 impl Worker {
     pub(super) fn new(
-        socket: Socket,
+        queue: Receiver<Dealt>,
         inbound: Inbound,
         tls: Option<Arc<Tls>>,
         settings: &Settings,
         shared: Arc<Shared>,
     ) -> Self {
-        Self {
-            listener: socket,
-            inbound,
-            tls,
-            limits: settings.connection,
-            drain_delay: settings.drain_delay,
-            drain_timeout: settings.drain_timeout,
-            shared,
-        }
-    }
-
-    /// Registers the listener with the current runtime.
-    pub(super) fn listen(self) -> io::Result<Worker<Listener>> {
-        let Self { listener, inbound, tls, limits, drain_delay, drain_timeout, shared } = self;
-        Ok(Worker { listener: listener.listen()?, inbound, tls, limits, drain_delay, drain_timeout, shared })
+        Self { queue, inbound, tls, limits: settings.connection, drain_timeout: settings.drain_timeout, shared }
     }
 
     /// Starts the worker on a new thread with a runtime.
     pub(super) fn spawn(self, number: usize) -> io::Result<Thread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let worker = {
-            let _entered = runtime.enter();
-            self.listen()?
-        };
         let abandoned = CancellationToken::new();
         let alive = abandoned.clone().drop_guard();
         let (tell, ended) = oneshot::channel();
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let _ = runtime.block_on(abandoned.run_until_cancelled(worker.run()));
+            let _ = runtime.block_on(abandoned.run_until_cancelled(self.run()));
             // A hanging file read must not keep the process alive.
             runtime.shutdown_background();
             let _ = tell.send(());
         })?;
         Ok(Thread { ended, _alive: alive })
+    }
+
+    /// Serves until no connection is accepted any more, then drains.
+    pub(super) async fn run(mut self) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                dealt = self.queue.recv() => match dealt {
+                    Some(dealt) => self.serve(dealt, &mut connections),
+                    None => break,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        self.inbound.closing().cancel();
+        drain(connections, &self.shared, self.drain_timeout).await;
+    }
+
+    fn serve(&self, Dealt { connection, peer, ticket, share }: Dealt, connections: &mut JoinSet<()>) {
+        let stream = match connection.register() {
+            Ok(stream) => stream,
+            Err(fault) => {
+                debug!(error = %fault, "can't register a connection");
+                return;
+            }
+        };
+        let (tls, inbound, shared) = (self.tls.clone(), self.inbound.clone(), Arc::clone(&self.shared));
+        let gauge = self.inbound.count_connection();
+        let serving = connection::serve(stream, peer, ticket, tls, inbound, self.limits, shared);
+        connections.spawn(async move {
+            serving.await;
+            drop(share);
+            drop(gauge);
+        });
     }
 }
 
@@ -89,54 +101,6 @@ impl Thread {
     /// Waits until the worker has drained.
     pub(super) async fn ended(self) {
         let _ = self.ended.await;
-    }
-}
-
-impl Worker<Listener> {
-    /// Serves until the gateway drains, then drains.
-    pub(super) async fn run(self) {
-        let mut connections = JoinSet::new();
-        self.accept_until(self.shared.draining.cancelled(), &mut connections).await;
-        info!(delay = ?self.drain_delay, timeout = ?self.drain_timeout, "draining");
-        self.accept_until(tokio::time::sleep(self.drain_delay), &mut connections).await;
-        let Self { listener, inbound, shared, drain_timeout, .. } = self;
-        drop(listener);
-        inbound.closing().cancel();
-        drain(connections, &shared, drain_timeout).await;
-    }
-
-    async fn accept_until(&self, end: impl Future<Output = ()>, connections: &mut JoinSet<()>) {
-        let mut end = std::pin::pin!(end);
-        let mut warned: Option<Instant> = None;
-        loop {
-            tokio::select! {
-                () = &mut end => return,
-                Some(_) = connections.join_next() => {}
-                accepted = self.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let (ticket, has_evicted) = self.shared.handshakes.admit(peer.address.map(|address| address.ip()));
-                        let (tls, inbound, shared) = (self.tls.clone(), self.inbound.clone(), Arc::clone(&self.shared));
-                        connections.spawn(connection::serve(stream, peer, ticket, tls, inbound, self.limits, shared));
-                        if has_evicted {
-                            // Lets the task of the evicted connection run, which closes the descriptor.
-                            tokio::task::yield_now().await;
-                        }
-                    }
-                    Err(fault) => {
-                        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-                            warn!(error = %fault, "can't accept a connection");
-                            warned = Some(Instant::now());
-                        }
-                        self.shared.handshakes.relieve().await;
-                    }
-                },
-            }
-        }
-    }
-
-    async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        self.shared.handshakes.room().await;
-        self.listener.accept().await
     }
 }
 

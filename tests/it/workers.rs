@@ -1,12 +1,14 @@
 //! Several workers: what must be one for the process is one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use testkit::wait::{PATIENCE, settles};
 use tonic::Code;
 
 use crate::support::{Caller, Cloud, Gateway, Reply, documented, failed, greet, on_certificate, soon};
 
-/// More connections than any system would give one worker of four by chance.
+const WORKERS: usize = 4;
+
 const CALLERS: usize = 24;
 
 /// A gateway with four workers, and callers on connections of their own.
@@ -29,8 +31,53 @@ async fn each_worker_has_connections_of_its_own() {
         caller.attach(documented()).await.unwrap();
     }
     // One after the other, a single worker would use one connection again and again.
-    assert!((2..=4).contains(&cloud.connections()), "{}", cloud.connections());
+    assert_eq!(cloud.connections(), WORKERS);
     assert!(gateway.admin("/metrics").await.1.contains(&format!("apig_gateway_connections {CALLERS}\n")));
+}
+
+/// Each worker has one connection to the cloud while calls come one by one, so that connections tell the workers.
+#[tokio::test]
+async fn connections_are_dealt_evenly_also_after_some_have_closed() {
+    let cloud = Cloud::answering([Reply::attached()]).await;
+    let gateway = Gateway::facing(cloud.address).with("workers", WORKERS.to_string()).start().await;
+    let mut callers = Vec::new();
+    for _ in 0..2 * WORKERS {
+        callers.push(gateway.caller().await);
+    }
+    let dealt = workers_of(&cloud, &callers).await;
+    assert_eq!(connections_by_worker(&dealt), [2; WORKERS]);
+
+    // Both connections of one worker, and one of another.
+    let second = dealt.iter().position(|worker| *worker != dealt[0]).unwrap();
+    let stays = |at: usize| dealt[at] != dealt[0] && at != second;
+    let mut callers: Vec<_> =
+        callers.into_iter().enumerate().filter(|(at, _)| stays(*at)).map(|(_, caller)| caller).collect();
+    let open = format!("apig_gateway_connections {}\n", callers.len());
+    let has_closed = async || gateway.admin("/metrics").await.1.contains(&open);
+    assert!(settles(PATIENCE, has_closed, |has_closed| *has_closed).await);
+    while callers.len() < 2 * WORKERS {
+        callers.push(gateway.caller().await);
+    }
+    let dealt = workers_of(&cloud, &callers).await;
+    assert_eq!(connections_by_worker(&dealt), [2; WORKERS]);
+}
+
+/// The worker of each caller.
+async fn workers_of(cloud: &Cloud, callers: &[Caller]) -> Vec<usize> {
+    let mut workers = Vec::new();
+    for caller in callers {
+        caller.attach(documented()).await.unwrap();
+        workers.push(cloud.last_request().connection);
+    }
+    workers
+}
+
+fn connections_by_worker(workers: &[usize]) -> Vec<usize> {
+    let mut numbers = BTreeMap::new();
+    for worker in workers {
+        *numbers.entry(worker).or_default() += 1;
+    }
+    numbers.into_values().collect()
 }
 
 #[tokio::test]

@@ -197,16 +197,18 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
             accepted = listener.accept() => {
                 let (stream, _) = accepted.unwrap();
                 state.counts.send_modify(|counts| counts.opened += 1);
-                connections.spawn(converse(stream, Arc::clone(&state)));
+                let connection = state.counts.borrow().opened;
+                connections.spawn(converse(stream, connection, Arc::clone(&state)));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn converse(mut stream: TcpStream, state: Arc<State>) {
+async fn converse(mut stream: TcpStream, connection: usize, state: Arc<State>) {
     let mut bytes = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut bytes).await {
+        let request = Request { connection, ..request };
         let number = {
             let mut seen = state.seen.lock().unwrap();
             seen.push(request.clone());

@@ -15,6 +15,8 @@ pub struct Request {
     pub body: String,
     /// The time at which the last byte was read.
     pub at: Instant,
+    /// The number of its connection at the scripted cloud, from 1; 0 elsewhere.
+    pub connection: usize,
 }
 
 impl Request {
@@ -46,7 +48,7 @@ pub async fn read_request(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec
     }
     let body = String::from_utf8_lossy(&bytes[end + 4..whole]).into_owned();
     bytes.drain(..whole);
-    Some(Request { line, headers, body, at: Instant::now() })
+    Some(Request { line, headers, body, at: Instant::now(), connection: 0 })
 }
 
 async fn read_more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Option<()> {
