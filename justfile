@@ -13,10 +13,10 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 35 minutes on two cores.
-all: check (demo "release") advisories model million chaos closures siege h2spec interop bench-lints instructions
+all: check (demo "release") advisories model million chaos closures siege h2spec interop mesh bench-lints instructions
 
 # The long runs before a release: they take hours.
-long: (again "20") (chaos "1000000") (closures "100000") (siege "30" "2" "50") fuzz compare measure
+long: (again "20") (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
 
 # The formatting.
 fmt:
@@ -117,6 +117,10 @@ h2spec: program
 # Clients in other languages. Needs Python and Go.
 interop: program
     interop/run {{ program }}
+
+# Behind and before Envoy, with the configurations of examples/mesh; `just mesh 100000 10` before a release. Needs Python with venv.
+mesh calls="10000" swaps="4": program
+    interop/mesh/run {{ program }} --calls {{ calls }} --swaps {{ swaps }}
 
 # A real account, beside the vendor's SDK; CONTRIBUTING.md lists the variables that name it. Needs Python with venv.
 real:
