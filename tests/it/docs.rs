@@ -12,7 +12,8 @@ fn root() -> &'static Path {
 
 /// Every page, with its text.
 fn pages() -> Vec<(PathBuf, String)> {
-    let folders = ["", "docs", "docs/decisions"].map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
+    let folders =
+        ["", "docs", "docs/decisions", "examples/mesh"].map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
     let paths = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
     let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     let pages: Vec<_> = pages.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
