@@ -39,7 +39,9 @@ model:
 doc:
     RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
 
-# The .proto files: their style, and that no client of an earlier API breaks: of the first commit that had it, and of each release (tags `v*`).
+# The .proto files: their style, and that no client of an earlier API breaks: of the first commit that had it, and of each
+# release (tags `v*`). The first .proto had no options for generated code (`go_package`, ...): they came before any release,
+# so that commit alone is compared without the rules about them.
 proto:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -50,11 +52,17 @@ proto:
       exit
     fi
     first=$(git log --diff-filter=A --format=%H -- proto/huaweicloud/apic/v2/certificate_service.proto | tail -n 1)
+    options=(CSHARP_NAMESPACE GO_PACKAGE JAVA_MULTIPLE_FILES JAVA_OUTER_CLASSNAME JAVA_PACKAGE OBJC_CLASS_PREFIX
+      PHP_METADATA_NAMESPACE PHP_NAMESPACE RUBY_PACKAGE)
+    since_first=$(printf ',"FILE_SAME_%s"' "${options[@]}")
+    since_first='{"version":"v2","modules":[{"path":"proto"}],"breaking":{"use":["FILE"],"except":['${since_first#,}']}}'
     for earlier in "$first" $(git tag --list 'v*'); do
       rm -rf target/earlier-api
       mkdir -p target/earlier-api
       git archive "$earlier" buf.yaml proto | tar -x -C target/earlier-api
-      buf breaking --against target/earlier-api
+      config=buf.yaml
+      [ "$earlier" != "$first" ] || config=$since_first
+      buf breaking --against target/earlier-api --config "$config"
     done
 
 # Licences, sources and bans of the dependencies.
