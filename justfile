@@ -13,7 +13,7 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 35 minutes on two cores.
-all: check (demo "release") advisories model million chaos closures siege h2spec interop mesh bench-lints instructions
+all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh bench-lints instructions
 
 # The long runs before a release: they take hours.
 long: (again "20") (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
@@ -129,6 +129,24 @@ interop: program
 # Behind and before Envoy, with the configurations of examples/mesh; `just mesh 100000 10` before a release. Needs Python with venv.
 mesh calls="10000" swaps="4": program
     interop/mesh/run {{ program }} --calls {{ calls }} --swaps {{ swaps }}
+
+# Generated code in five languages, beside Google's published packages. Needs Python, Go, a JDK with Maven, Node, and Rust.
+sdk:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p target
+    for tool in python3 go javac mvn node npm cargo; do
+      if ! command -v "$tool" >/dev/null; then
+        just not-checked "generated code: $tool is missing"
+        exit
+      fi
+    done
+    interop/sdk/run
+
+# The API as a file for Envoy, Postman and Kong: a `FileDescriptorSet` with all imports.
+descriptors:
+    mkdir -p target
+    buf build --as-file-descriptor-set -o target/huaweicloud-apic-v2.binpb
 
 # A real account, beside the vendor's SDK; CONTRIBUTING.md lists the variables that name it. Needs Python with venv.
 real:
