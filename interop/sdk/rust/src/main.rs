@@ -1,19 +1,29 @@
-//! Code that buf's plugins for prost and tonic generate, compiled: `sdk`, no arguments.
+//! Generated code, by buf with the plugins for prost and tonic and by a build script, compiled: `sdk`, no arguments.
 
-mod apic {
+mod by_buf {
     include!("../gen/huaweicloud/apic/v2/huaweicloud.apic.v2.rs");
 }
 
-use apic::{certificate_service_client::CertificateServiceClient, AttachDomainsRequest, AttachOrDetachDomainInfo};
+#[allow(dead_code, reason = "this program calls no method")]
+mod by_build_script {
+    tonic::include_proto!("huaweicloud.apic.v2");
+}
+
 use prost::Message as _;
+use tonic::transport::Channel;
 
 fn main() {
-    let domain = AttachOrDetachDomainInfo { domain: "www.example.com".into(), ..Default::default() };
-    let message = AttachDomainsRequest { project_id: "p".into(), certificate_id: "c".into(), domains: vec![domain] };
-    assert_eq!(AttachDomainsRequest::decode(&*message.encode_to_vec()).expect("a message"), message);
-    println!("ok - rust: a message survives the wire");
+    let domain = by_buf::AttachOrDetachDomainInfo { domain: "www.example.com".into(), ..Default::default() };
+    let domains = vec![domain];
+    let sent = by_buf::AttachDomainsRequest { project_id: "p".into(), certificate_id: "c".into(), domains };
+    let wire = sent.encode_to_vec();
+    assert_eq!(by_buf::AttachDomainsRequest::decode(&*wire).expect("a message"), sent);
+    let received = by_build_script::AttachDomainsRequest::decode(&*wire).expect("a message");
+    assert_eq!(received.domains[0].domain, "www.example.com");
+    println!("ok - rust: a message survives the wire, between both ways to generate code");
+
     // That this compiles is the check.
-    let _: fn(tonic::transport::Channel) -> CertificateServiceClient<tonic::transport::Channel> =
-        CertificateServiceClient::new;
+    let _ = by_buf::certificate_service_client::CertificateServiceClient::<Channel>::new;
+    let _ = by_build_script::certificate_service_client::CertificateServiceClient::<Channel>::new;
     println!("ok - rust: the client of the service compiles");
 }
