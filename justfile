@@ -143,7 +143,7 @@ sdk:
     done
     interop/sdk/run
 
-# The API as a file for Envoy, Postman and Kong: a `FileDescriptorSet` with all imports.
+# The API as a file for Envoy, Postman and Kong: a `FileDescriptorSet` with all imports, and the types of error details.
 descriptors:
     mkdir -p target
     buf build --as-file-descriptor-set -o target/huaweicloud-apic-v2.binpb

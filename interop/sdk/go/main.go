@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
+	_ "google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -26,12 +27,12 @@ func main() {
 
 	vendored := 0
 	for _, file := range set.File {
-		if strings.HasPrefix(file.GetName(), "google/api/") {
+		if strings.HasPrefix(file.GetName(), "google/api/") || strings.HasPrefix(file.GetName(), "google/rpc/") {
 			same(file)
 			vendored++
 		}
 	}
-	require(vendored == 4, vendored)
+	require(vendored == 5, vendored)
 	fmt.Println("ok - go: vendored files are the published ones")
 
 	file := apicv2.File_huaweicloud_apic_v2_certificate_service_proto

@@ -11,6 +11,7 @@ import com.google.protobuf.DescriptorProtos.FileDescriptorSet;
 import com.google.protobuf.Descriptors.Descriptor;
 import com.google.protobuf.Descriptors.FileDescriptor;
 import com.google.protobuf.ExtensionRegistry;
+import com.google.rpc.ErrorDetailsProto;
 import com.huaweicloud.apic.v2.AttachDomainsRequest;
 import com.huaweicloud.apic.v2.AttachOrDetachDomainInfo;
 import com.huaweicloud.apic.v2.CertificateServiceGrpc;
@@ -35,9 +36,9 @@ public final class Check {
 
         var published = Stream.of(
                         AnnotationsProto.getDescriptor(), FieldBehaviorProto.getDescriptor(),
-                        HttpProto.getDescriptor(), ResourceProto.getDescriptor())
+                        HttpProto.getDescriptor(), ResourceProto.getDescriptor(), ErrorDetailsProto.getDescriptor())
                 .collect(Collectors.toMap(FileDescriptor::getFullName, file -> file));
-        var vendored = compiled.keySet().stream().filter(name -> name.startsWith("google/api/"));
+        var vendored = compiled.keySet().stream().filter(name -> name.matches("google/(api|rpc)/.*"));
         require(vendored.collect(Collectors.toSet()).equals(published.keySet()), "the vendored files are others");
         for (var file : published.values()) {
             same(compiled, file);

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from google.api import annotations_pb2, field_behavior_pb2, http_pb2, resource_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.rpc import error_details_pb2
 
 # The published packages come first, so that ours are what would conflict.
 from huaweicloud.apic.v2 import certificate_service_pb2 as pb
 from huaweicloud.apic.v2 import certificate_service_pb2_grpc as stubs
 
 PUBLISHED = {module.DESCRIPTOR.name: module.DESCRIPTOR for module in
-             (annotations_pb2, field_behavior_pb2, http_pb2, resource_pb2)}
+             (annotations_pb2, field_behavior_pb2, http_pb2, resource_pb2, error_details_pb2)}
 
 
 def bare(message):
@@ -50,11 +51,11 @@ def ours(path):
 
 
 def vendored_files_are_the_published_ones(compiled):
-    vendored = {name for name in compiled if name.startswith("google/api/")}
+    vendored = {name for name in compiled if name.startswith(("google/api/", "google/rpc/"))}
     assert vendored == set(PUBLISHED), vendored
     for name in sorted(vendored):
         assert bare(compiled[name]) == bare(registered(PUBLISHED[name])), f"{name} is not the published file"
-        text = files("google.api").joinpath(Path(name).name).read_bytes()
+        text = files("google").joinpath(name.removeprefix("google/")).read_bytes()
         assert Path("proto", name).read_bytes() == text, f"proto/{name} is not a copy"
 
 
