@@ -253,7 +253,9 @@ if __name__ == "__main__":
         prepare()
     elif sys.argv[1] == "--inside":
         sys.exit(main(sys.argv[2]))
+    elif not shutil.which("openssl"):
+        not_checked("command lines of the documents: openssl is missing")
     else:
         # Comes back only where namespaces are not allowed.
         isolate([sys.executable, "-B", __file__, "--inside", os.path.abspath(sys.argv[1])])
-        not_checked("command lines of the documents: no right to make network and mount namespaces here")
+        not_checked("command lines of the documents: unshare is missing or may not make network and mount namespaces here")
