@@ -6,6 +6,7 @@ mod authority;
 pub(crate) mod codec;
 mod connection;
 mod eviction;
+mod health;
 mod inbound;
 mod listener;
 mod metadata;
@@ -295,7 +296,6 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
 
 /// Health and reflection.
 fn routes(health: &HealthReporter) -> Routes {
-    let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
     // Each reflection service lists the other one too, so that all clients see the same services.
     let reflection = |other| {
         tonic_reflection::server::Builder::configure()
@@ -310,6 +310,6 @@ fn routes(health: &HealthReporter) -> Routes {
     let v1 = v1.expect("descriptors are generated at build time").max_decoding_message_size(stream::MAX_MESSAGE);
     let v1alpha = v1alpha.expect("descriptors are generated at build time");
     let v1alpha = v1alpha.max_decoding_message_size(stream::MAX_MESSAGE);
-    let health = tonic_health::pb::health_server::HealthServer::new(health_service);
+    let health = health::Service::of(health.clone());
     Routes::new(health.max_decoding_message_size(stream::MAX_MESSAGE)).add_service(v1).add_service(v1alpha).prepare()
 }

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
@@ -40,6 +40,9 @@ const STREAMS: [&str; 3] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
+
+/// The timeout of a stream whose client sets none.
+const LONGEST_STREAM: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// The limit on domains, instance ids and all other repeated values of a request together.
 const MAX_ENTRIES: usize = 100_000;
@@ -161,7 +164,7 @@ impl<S> Inbound<S> {
             Err(rejected) => return status::rejected(rejected).status(is_change).into_http(),
         };
         let _open = Counted::new(Arc::clone(shared), |shared| &shared.metrics.calls_in_progress);
-        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, is_change) {
+        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, shared.timeout, is_change) {
             Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
@@ -201,7 +204,7 @@ impl<S> Inbound<S> {
             Ok(permit) => permit,
             Err(rejected) => return status::rejected(rejected).status(true).into_http(),
         };
-        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, true) {
+        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, self.shared.timeout, true) {
             Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
@@ -228,8 +231,8 @@ impl<S> Inbound<S> {
             Ok(permit) => permit,
             Err(rejected) => return status::rejected(rejected).status(true).into_http(),
         };
-        let is_gzip = match request_body::take_encoding(&mut head.headers, true) {
-            Ok(is_gzip) => is_gzip,
+        let (deadline, is_gzip) = match self.terms(&mut head.headers, Instant::now(), LONGEST_STREAM, true) {
+            Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
         let (body, failure, ahead) = if head.uri.path() == HEALTH_WATCH {
@@ -245,21 +248,26 @@ impl<S> Inbound<S> {
         };
         let work = AssertUnwindSafe(self.standard(head, body)).catch_unwind();
         let response = work.await.unwrap_or_else(|_| self.panicked(&Progress::default(), true));
-        // A stream may last for days; its head is gone by now.
+        // Its head is gone by now.
         if let Err(rejected) = permit.hold(CALL_COST + ahead) {
             return status::rejected(rejected).status(true).into_http();
         }
-        response.map(|body| Body::new(stream::ResponseBody::new(body, failure, permit)))
+        response.map(|body| Body::new(stream::ResponseBody::new(body, failure, permit, deadline)))
     }
 
     fn admit(&self, class: Class, head: &Parts, now: Instant) -> Result<Arc<Permit>, Rejected> {
         self.accounts.admit(class, metadata::size(head), now.into_std()).map(Arc::new)
     }
 
-    /// The deadline of a call, and whether its message may be packed with gzip.
-    fn terms(&self, headers: &mut HeaderMap, now: Instant, is_change: bool) -> Result<(Instant, bool), Status> {
-        let timeout = metadata::timeout(headers, self.shared.timeout)
-            .map_err(|()| status::malformed_timeout().status(is_change))?;
+    /// The deadline of a call, after `most` at the latest, and whether its message may be packed with gzip.
+    fn terms(
+        &self,
+        headers: &mut HeaderMap,
+        now: Instant,
+        most: Duration,
+        is_change: bool,
+    ) -> Result<(Instant, bool), Status> {
+        let timeout = metadata::timeout(headers, most).map_err(|()| status::malformed_timeout().status(is_change))?;
         if timeout.is_zero() {
             return Err(status::deadline_exceeded(false).status(is_change));
         }

@@ -17,7 +17,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
-    time::Instant,
+    time::{Instant, Sleep},
 };
 use tonic::{Status, body};
 
@@ -132,17 +132,20 @@ impl Body for Requests {
     }
 }
 
-/// The response body of a stream. It ends with the status of the failure, if any.
+/// The response body of a stream. It ends with the status of the failure, if any, and at the deadline.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
-    inner: body::Body,
+    /// `None` after the deadline.
+    inner: Option<body::Body>,
     failure: Failure,
+    deadline: Pin<Box<Sleep>>,
     _permit: Arc<Permit>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(inner: body::Body, failure: Failure, permit: Arc<Permit>) -> Self {
-        Self { inner, failure, _permit: permit }
+    pub(super) fn new(inner: body::Body, failure: Failure, permit: Arc<Permit>, deadline: Instant) -> Self {
+        let deadline = Box::pin(tokio::time::sleep_until(deadline));
+        Self { inner: Some(inner), failure, deadline, _permit: permit }
     }
 }
 
@@ -151,21 +154,31 @@ impl Body for ResponseBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
+            ready!(this.deadline.as_mut().poll(cx));
+            this.inner = None;
+            return Poll::Ready(Some(trailers(&status::deadline_exceeded(false).status(true))));
+        };
         if let Some(Ok(frame)) = &frame
             && frame.is_trailers()
-            && let Some(status) = self.failure.get()
+            && let Some(status) = this.failure.get()
         {
-            let mut trailers = HeaderMap::new();
-            status.add_header(&mut trailers)?;
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            return Poll::Ready(Some(trailers(status)));
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
+}
+
+fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
 #[cfg(test)]
@@ -201,7 +214,12 @@ mod tests {
         let (requests, failure) = read_ahead(body, &permit);
         let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
         let end = futures_util::stream::iter([Ok::<_, Infallible>(Frame::<Bytes>::trailers(trailers))]);
-        let answer = ResponseBody::new(body::Body::new(StreamBody::new(end)), failure, permit);
+        let answer = ResponseBody::new(
+            body::Body::new(StreamBody::new(end)),
+            failure,
+            permit,
+            Instant::now() + 24 * PROGRESS_TIMEOUT,
+        );
         Open { admission, sender, requests, answer }
     }
 

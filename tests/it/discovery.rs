@@ -1,10 +1,12 @@
 //! What a client finds out by itself: health, reflection, the admin port.
 
-use tonic::Code;
+use std::time::Duration;
+
+use tonic::{Code, Request};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::support::{Cloud, Gateway, Reply, documented, soon};
+use crate::support::{Cloud, Gateway, Reply, documented, failed, soon};
 
 const SERVICES: [&str; 4] = [
     "grpc.health.v1.Health",
@@ -34,6 +36,39 @@ async fn health_knows_its_services_and_no_other() {
     let request = HealthCheckRequest { service: "nobody".into() };
     let failure = soon(HealthClient::new(gateway.channel().await).check(request)).await.unwrap_err();
     assert_eq!(failure.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_watched_service_that_is_unknown_is_told_so_and_the_stream_stays() {
+    let gateway = idle().await;
+    let mut health = HealthClient::new(gateway.channel().await);
+    let mut watched = soon(health.watch(HealthCheckRequest { service: "nobody".into() })).await.unwrap().into_inner();
+    assert_eq!(soon(watched.message()).await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    // The end of the gateway ends it, and nothing before.
+    let mut readiness =
+        soon(health.watch(HealthCheckRequest { service: "readiness".into() })).await.unwrap().into_inner();
+    assert_eq!(soon(readiness.message()).await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert!(futures_util::poll!(std::pin::pin!(watched.message())).is_pending());
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_its_deadline() {
+    let gateway = idle().await;
+    let channel = gateway.channel().await;
+    for service in ["readiness", "nobody"] {
+        let mut request = Request::new(HealthCheckRequest { service: service.into() });
+        // tonic's own timer ends with the head of the response.
+        request.set_timeout(Duration::from_millis(300));
+        let mut watched = soon(HealthClient::new(channel.clone()).watch(request)).await.unwrap().into_inner();
+        assert!(soon(watched.message()).await.unwrap().is_some(), "{service}");
+        let failure = failed(soon(watched.message()).await);
+        assert_eq!(failure.verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{service}");
+    }
+    let mut request = Request::new(futures_util::stream::pending());
+    request.set_timeout(Duration::from_millis(300));
+    let mut reflection = v1::server_reflection_client::ServerReflectionClient::new(channel);
+    let mut answers = soon(reflection.server_reflection_info(request)).await.unwrap().into_inner();
+    assert_eq!(failed(soon(answers.message()).await).verdict(), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
 }
 
 #[tokio::test]
