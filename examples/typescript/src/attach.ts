@@ -1,0 +1,90 @@
+// Attaches a certificate to the domain names that it reads from standard input, one a line.
+//
+//   npm start -- [TARGET]
+//
+// TARGET is host:port or unix:/path; without it, the variable GATEWAY is. README.md lists the other variables.
+import { randomBytes, randomUUID } from 'node:crypto';
+import { createInterface } from 'node:readline';
+import { type ServiceError, Metadata, status as Code } from '@grpc/grpc-js';
+import { client, details, env } from './gateway.js';
+
+// Longer than the gateway's own timeout: the error then comes from the gateway, and tells the outcome.
+const DEADLINE = Number(env('DEADLINE', '40')) * 1000;
+
+function printDetails(error: ServiceError): void {
+  const all = details(error);
+  if (all.length === 0) {
+    console.log("  no details: the error is not the gateway's, and the change may have been made");
+  }
+  for (const detail of all) {
+    switch (detail.type) {
+      case 'ErrorInfo':
+        console.log(`  ErrorInfo: ${detail.reason} of ${detail.domain}`);
+        for (const [key, value] of Object.entries(detail.metadata)) console.log(`  ErrorInfo: ${key} = ${value}`);
+        break;
+      case 'BadRequest':
+        for (const { field, description } of detail.fieldViolations) {
+          console.log(`  BadRequest: ${field}: ${description}`);
+        }
+        break;
+      case 'ResourceInfo':
+        console.log(`  ResourceInfo: ${detail.resourceType} ${detail.resourceName}`);
+        break;
+      case 'QuotaFailure':
+        for (const { subject, description } of detail.violations) {
+          console.log(`  QuotaFailure: ${subject}: ${description}`);
+        }
+        break;
+      case 'PreconditionFailure':
+        for (const { type, subject, description } of detail.violations) {
+          console.log(`  PreconditionFailure: ${type} of ${subject}: ${description}`);
+        }
+        break;
+      case 'RetryInfo': {
+        const { seconds, nanos } = detail.retryDelay ?? { seconds: 0, nanos: 0 };
+        console.log(`  RetryInfo: ${seconds * 1000 + Math.trunc(nanos / 1e6)} ms`);
+        break;
+      }
+      case 'RequestInfo':
+        console.log(`  RequestInfo: ${detail.requestId}`);
+        break;
+      case 'Help':
+        for (const { url } of detail.links) console.log(`  Help: ${url}`);
+        break;
+    }
+  }
+}
+
+function attach(domain: string): Promise<void> {
+  // While the gateway restarts, the call waits for it until the deadline.
+  const metadata = new Metadata({ waitForReady: true });
+  metadata.set('x-auth-token', env('TOKEN', 'demo-operator-token'));
+  metadata.set('x-request-id', randomUUID());
+  // In a service, OpenTelemetry's instrumentation of gRPC sends the trace of the request that is being served.
+  metadata.set('traceparent', `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01`);
+  const [id, trace] = ['x-request-id', 'traceparent'].map((key) => metadata.get(key)[0]);
+  console.log(`${domain}: x-request-id ${id}, traceparent ${trace}`);
+  const request = {
+    // The ids are those of `apig-grpc-gateway demo`.
+    projectId: env('PROJECT_ID', '73d69ae0cfcf460190522d06b60f05ad'),
+    certificateId: env('CERTIFICATE_ID', 'a27be832f2e9441c8127fe48e3b5ac67'),
+    domains: [{ domain, instanceIds: [env('INSTANCE_ID', 'f0fa1789-3b76-433b-a787-9892951c620e')] }],
+  };
+  return new Promise((resolve, reject) => {
+    client.attachDomains(request, metadata, { deadline: Date.now() + DEADLINE }, (error) =>
+      error ? reject(error) : resolve());
+  });
+}
+
+for await (const domain of createInterface({ input: process.stdin })) {
+  try {
+    await attach(domain);
+    console.log(`${domain}: attached`);
+  } catch (error) {
+    const refusal = error as ServiceError;
+    console.log(`${domain}: ${Code[refusal.code]}: ${refusal.details}`);
+    printDetails(refusal);
+    process.exitCode = 1;
+  }
+}
+client.close();
