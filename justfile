@@ -13,7 +13,7 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 35 minutes on two cores.
-all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh bench-lints instructions
+all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples bench-lints instructions
 
 # The long runs before a release: they take hours.
 long: (again "20") (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
@@ -147,6 +147,13 @@ sdk:
 descriptors:
     mkdir -p target
     buf build --as-file-descriptor-set -o target/huaweicloud-apic-v2.binpb
+
+# The examples, each from a clean folder. Needs Python and Go, and the tools of each language.
+examples: program
+    #!/usr/bin/env bash
+    set -euo pipefail
+    examples/run {{ program }} | tee target/examples.log
+    sed -n 's/^NOT CHECKED - //p' target/examples.log | while IFS= read -r reason; do just not-checked "$reason"; done
 
 # A real account, beside the vendor's SDK; CONTRIBUTING.md lists the variables that name it. Needs Python with venv.
 real:

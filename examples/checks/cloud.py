@@ -35,9 +35,10 @@ SCRIPT = {
     "quota": [Answer(403, error_code="APIG.3100")],
     "expired": [Answer(400, error_code="APIG.2102")],
     "pause": [Answer(503, PAUSE), Answer()],
-    "limit": [Answer(429, PAUSE), Answer()],
+    "limit": [Answer(429, PAUSE, "APIG.0308")],
     "cut": [CUT],
-    "fault": [Answer(502)],
+    "bad-gateway": [Answer(502)],
+    "fault": [Answer(500, error_code="APIG.9999")],
     "silent": [SILENT],
 }
 

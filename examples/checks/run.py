@@ -15,6 +15,8 @@ import sys
 import tempfile
 import traceback
 from contextlib import contextmanager
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from cloud import CLOUD_REQUEST_ID, Cloud
@@ -25,16 +27,25 @@ from session import Session
 PROGRAM, *NAMES = sys.argv[1:]
 POLICY = json.loads((ROOT / "examples/service-config.json").read_text())["methodConfig"][0]["retryPolicy"]
 LONG = "x" * 300
-UNKNOWN = "ErrorInfo: outcome = unknown"
+# What `Stage.calls` sends.
+CALLS = [LONG, *(f"{name}.example.com" for name in (
+    "good", "missing", "quota", "expired", "pause", "cut", "bad-gateway", "fault", "limit"))]
 
 
 def equal(actual, expected):
     assert actual == expected, f"{actual!r} instead of {expected!r}"
 
 
-def includes(printed, *expected):
-    missing = [line for line in expected if line not in printed]
+def matches(printed, status, *details):
+    """The first line is the status; the others have a line for each pattern."""
+    assert re.fullmatch(status, printed[0]), f"no {status!r} in {printed}"
+    missing = [detail for detail in details if not any(re.fullmatch(detail, line) for line in printed[1:])]
     assert not missing, f"no {missing} in {printed}"
+
+
+def pauses_of_a_second(arrivals):
+    for first, second in pairwise(arrivals):
+        assert second.time - first.time >= 1, f"repeated after {second.time - first.time} s"
 
 
 class Stage:
@@ -45,6 +56,14 @@ class Stage:
 
     def session(self, target, **variables):
         return Session(self.language, self.folder, environment(), {"GATEWAY": target, **variables})
+
+    @cached_property
+    def calls(self):
+        """One session for several checks, after its end, and its cloud."""
+        with self.before_gateway() as (session, _, cloud):
+            session.send(*CALLS)
+            equal(session.end(), 1)
+        return session, cloud
 
     @contextmanager
     def before_gateway(self, *settings, listen=None, upstream=None, **variables):
@@ -80,85 +99,64 @@ def attached_twice_over_restarts(session, gateway, cloud):
 
 
 def errors_are_printed_with_every_detail(stage):
-    with stage.before_gateway() as (session, _, cloud):
-        session.send("good.example.com", "missing.example.com", "quota.example.com", "expired.example.com", LONG)
-        equal(session.end(), 1)
-    equal(session.printed["good.example.com"], ["attached"])
-    missing = session.printed["missing.example.com"]
-    assert missing[0].startswith("NOT_FOUND: "), missing
-    includes(missing, "ErrorInfo: APIG_3020 of apig.huaweicloud.com", "ErrorInfo: http_status = 404",
-             "ResourceInfo: domain missing.example.com", f"RequestInfo: {CLOUD_REQUEST_ID}")
-    assert any(re.match("Help: http", line) for line in missing), missing
-    quota = session.printed["quota.example.com"]
-    assert quota[0].startswith("RESOURCE_EXHAUSTED: "), quota
-    includes(quota, "ErrorInfo: APIG_3100 of apig.huaweicloud.com")
-    assert any(re.match("QuotaFailure: .*resources.*: .+", line) for line in quota), quota
-    expired = session.printed["expired.example.com"]
-    assert expired[0].startswith("FAILED_PRECONDITION: "), expired
-    assert any(re.match("PreconditionFailure: CERTIFICATE_EXPIRED of .+: .+", line) for line in expired), expired
-    invalid = session.printed[LONG]
-    assert invalid[0].startswith("INVALID_ARGUMENT: "), invalid
-    includes(invalid, "ErrorInfo: INVALID_REQUEST of apig-grpc-gateway", "ErrorInfo: outcome = not_sent")
-    assert any(re.match(r"BadRequest: domains\[0\]\.domain: .+", line) for line in invalid), invalid
-    equal({domain: len(arrivals) for domain, arrivals in cloud.arrivals.items()},
-          {f"{name}.example.com": 1 for name in ("good", "missing", "quota", "expired")})
+    session, cloud = stage.calls
+    printed = session.printed
+    equal(printed["good.example.com"], ["attached"])
+    matches(printed["missing.example.com"], "NOT_FOUND: .+", "ErrorInfo: APIG_3020 of apig.huaweicloud.com",
+            "ErrorInfo: http_status = 404", "ResourceInfo: domain missing.example.com",
+            f"RequestInfo: {CLOUD_REQUEST_ID}", "Help: http.+")
+    matches(printed["quota.example.com"], "RESOURCE_EXHAUSTED: .+", "ErrorInfo: APIG_3100 of apig.huaweicloud.com",
+            "QuotaFailure: .*resources.*: .+")
+    matches(printed["expired.example.com"], "FAILED_PRECONDITION: .+", "PreconditionFailure: CERTIFICATE_EXPIRED of .+: .+")
+    matches(printed[LONG], "INVALID_ARGUMENT: .+", "ErrorInfo: INVALID_REQUEST of apig-grpc-gateway",
+            "ErrorInfo: outcome = not_sent", r"BadRequest: domains\[0\]\.domain: .+")
+    for name in ("good", "missing", "quota", "expired"):
+        equal(len(cloud.arrivals[f"{name}.example.com"]), 1)
+    assert LONG not in cloud.arrivals
 
 
 def request_id_and_trace_reach_the_cloud(stage):
-    with stage.before_gateway() as (session, _, cloud):
-        session.send("one.example.com", "two.example.com")
-        equal(session.end(), 0)
-    equal(len({request_id for request_id, _ in session.ids.values()}), 2)
+    session, cloud = stage.calls
+    equal(len({ids for ids in session.ids.values()}), len(CALLS))
     for domain, (request_id, trace) in session.ids.items():
-        (arrival,) = cloud.arrivals[domain]
-        equal((arrival.headers["x-request-id"], arrival.headers["traceparent"]), (request_id, trace))
+        for arrival in cloud.arrivals.get(domain, ()):
+            equal((arrival.headers["x-request-id"], arrival.headers["traceparent"]), (request_id, trace))
         assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", trace), trace
 
 
 def a_503_is_repeated_after_the_pause_that_the_cloud_asks_for(stage):
-    with stage.before_gateway() as (session, _, cloud):
-        session.send("pause.example.com")
-        equal(session.end(), 0)
-    first, second = cloud.arrivals["pause.example.com"]
+    session, cloud = stage.calls
     assert float(POLICY["initialBackoff"].removesuffix("s")) * 1.2 < 1, "the config's own pause is as long"
-    assert second.time - first.time >= 1, f"repeated after {second.time - first.time} s"
     equal(session.printed["pause.example.com"], ["attached"])
+    equal(len(cloud.arrivals["pause.example.com"]), 2)
+    pauses_of_a_second(cloud.arrivals["pause.example.com"])
 
 
 def a_change_that_may_have_been_made_is_not_repeated(stage):
-    with stage.before_gateway() as (session, _, cloud):
-        session.send("cut.example.com", "fault.example.com")
-        equal(session.end(), 1)
-    for name, reason in [("cut", "UPSTREAM_CONNECTION_LOST"), ("fault", "HTTP_502")]:
-        printed = session.printed[f"{name}.example.com"]
-        assert printed[0].startswith("UNAVAILABLE: "), printed
-        assert any(line.startswith(f"ErrorInfo: {reason} of ") for line in printed), printed
-        includes(printed, UNKNOWN)
-        equal(len(cloud.arrivals[f"{name}.example.com"]), 1)
+    session, cloud = stage.calls
+    for name, code, reason in [("cut", "UNAVAILABLE", "UPSTREAM_CONNECTION_LOST"), ("bad-gateway", "UNAVAILABLE", "HTTP_502"),
+                               ("fault", "INTERNAL", "APIG_9999")]:
+        domain = f"{name}.example.com"
+        matches(session.printed[domain], f"{code}: .+", f"ErrorInfo: {reason} of .+", "ErrorInfo: outcome = unknown")
+        equal(len(cloud.arrivals[domain]), 1)
 
 
 def a_429_is_left_to_the_program_with_the_pause_to_make(stage):
-    with stage.before_gateway() as (session, _, cloud):
-        session.send("limit.example.com")
-        code = session.end()
-    printed, arrivals = session.printed["limit.example.com"], cloud.arrivals["limit.example.com"]
-    if stage.language.name == "java":
-        # It takes a pause as an order to repeat, whatever the code.
-        equal((code, printed), (0, ["attached"]))
-        assert arrivals[1].time - arrivals[0].time >= 1
-        return
-    equal((code, len(arrivals)), (1, 1))
-    assert printed[0].startswith("RESOURCE_EXHAUSTED: "), printed
-    includes(printed, "RetryInfo: 1000 ms")
+    session, cloud = stage.calls
+    arrivals = cloud.arrivals["limit.example.com"]
+    matches(session.printed["limit.example.com"], "RESOURCE_EXHAUSTED: .+", "ErrorInfo: APIG_0308 of .+",
+            "QuotaFailure: .*requests.*: .+", "RetryInfo: 1000 ms")
+    # Java takes a pause as an order to repeat, whatever the code.
+    equal(len(arrivals), POLICY["maxAttempts"] if stage.language.name == "java" else 1)
+    pauses_of_a_second(arrivals)
 
 
 def a_cloud_that_cant_be_reached_is_tried_as_often_as_the_config_says(stage):
     with taken_port() as port, stage.before_gateway(upstream=f"http://127.0.0.1:{port}") as (session, gateway, _):
         session.send("some.example.com")
         equal(session.end(), 1)
-    printed = session.printed["some.example.com"]
-    assert printed[0].startswith("UNAVAILABLE: "), printed
-    includes(printed, "ErrorInfo: UPSTREAM_UNREACHABLE of apig-grpc-gateway", "ErrorInfo: outcome = not_sent")
+    matches(session.printed["some.example.com"], "UNAVAILABLE: .+",
+            "ErrorInfo: UPSTREAM_UNREACHABLE of apig-grpc-gateway", "ErrorInfo: outcome = not_sent")
     equal(len([event for event in gateway.log if event["message"] == "call ended"]), POLICY["maxAttempts"])
 
 
@@ -166,18 +164,19 @@ def the_deadline_ends_a_call(stage):
     with stage.before_gateway(DEADLINE="1") as (session, _, cloud):
         session.send("silent.example.com")
         equal(session.end(), 1)
-    assert session.printed["silent.example.com"][0].startswith("DEADLINE_EXCEEDED: "), session.output()
-    equal(len(cloud.arrivals["silent.example.com"]), 1)
+    matches(session.printed["silent.example.com"], "DEADLINE_EXCEEDED: .+")
+    # On a slow machine the deadline may pass before the request is sent.
+    assert len(cloud.arrivals["silent.example.com"]) <= 1
 
 
 def an_error_of_the_clients_own_has_no_details(stage):
     with taken_port() as port, stage.session(f"127.0.0.1:{port}", DEADLINE="1") as session:
         session.send("some.example.com")
         equal(session.end(), 1)
-    status, *details = session.printed["some.example.com"]
     # Without an answer while it waits for a connection; tonic tells why there is none.
-    assert status.startswith("UNAVAILABLE: " if stage.language.name == "rust" else "DEADLINE_EXCEEDED: "), status
-    equal([line.partition(":")[0] for line in details], ["no details"])
+    code = "UNAVAILABLE" if stage.language.name == "rust" else "DEADLINE_EXCEEDED"
+    matches(session.printed["some.example.com"], f"{code}: .+", "no details: .+")
+    equal(len(session.printed["some.example.com"]), 2)
 
 
 def no_call_fails_when_the_gateway_restarts(stage):
@@ -203,7 +202,7 @@ def the_demo_answers_without_any_other_variable(stage):
         session.send("apigtest.xxx.com", "nobody.example.com")
         equal(session.end(), 1)
     equal(session.printed["apigtest.xxx.com"], ["attached"])
-    includes(session.printed["nobody.example.com"], "ResourceInfo: domain nobody.example.com")
+    matches(session.printed["nobody.example.com"], "NOT_FOUND: .+", "ResourceInfo: domain nobody.example.com")
 
 
 # The run

@@ -15,7 +15,6 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
@@ -39,45 +38,6 @@ func connect(target string) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		// While the gateway restarts, calls wait for it until their deadline.
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-}
-
-func printDetails(err error) {
-	details := status.Convert(err).Details()
-	if len(details) == 0 {
-		fmt.Println("  no details: the error is not the gateway's, and the change may have been made")
-	}
-	for _, detail := range details {
-		switch detail := detail.(type) {
-		case *errdetails.ErrorInfo:
-			fmt.Printf("  ErrorInfo: %s of %s\n", detail.GetReason(), detail.GetDomain())
-			for key, value := range detail.GetMetadata() {
-				fmt.Printf("  ErrorInfo: %s = %s\n", key, value)
-			}
-		case *errdetails.BadRequest:
-			for _, violation := range detail.GetFieldViolations() {
-				fmt.Printf("  BadRequest: %s: %s\n", violation.GetField(), violation.GetDescription())
-			}
-		case *errdetails.ResourceInfo:
-			fmt.Printf("  ResourceInfo: %s %s\n", detail.GetResourceType(), detail.GetResourceName())
-		case *errdetails.QuotaFailure:
-			for _, violation := range detail.GetViolations() {
-				fmt.Printf("  QuotaFailure: %s: %s\n", violation.GetSubject(), violation.GetDescription())
-			}
-		case *errdetails.PreconditionFailure:
-			for _, violation := range detail.GetViolations() {
-				fmt.Printf("  PreconditionFailure: %s of %s: %s\n",
-					violation.GetType(), violation.GetSubject(), violation.GetDescription())
-			}
-		case *errdetails.RetryInfo:
-			fmt.Printf("  RetryInfo: %d ms\n", detail.GetRetryDelay().AsDuration().Milliseconds())
-		case *errdetails.RequestInfo:
-			fmt.Printf("  RequestInfo: %s\n", detail.GetRequestId())
-		case *errdetails.Help:
-			for _, link := range detail.GetLinks() {
-				fmt.Printf("  Help: %s\n", link.GetUrl())
-			}
-		}
-	}
 }
 
 func attach(client apic.CertificateServiceClient, domain string, deadline time.Duration) error {

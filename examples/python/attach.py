@@ -12,8 +12,7 @@ import uuid
 from pathlib import Path
 
 import grpc
-from google.rpc import error_details_pb2 as rpc
-from grpc_status import rpc_status
+from details import print_details
 from huaweicloud.apic.v2 import certificate_service_pb2 as apic
 from huaweicloud.apic.v2.certificate_service_pb2_grpc import CertificateServiceStub
 
@@ -34,36 +33,6 @@ def connect(target: str) -> grpc.Channel:
     files = ("GATEWAY_CA", "GATEWAY_KEY", "GATEWAY_CERTIFICATE")
     ca, key, certificate = (Path(os.environ[name]).read_bytes() for name in files)
     return grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, certificate), OPTIONS)
-
-
-def print_details(error: grpc.RpcError) -> None:
-    status = rpc_status.from_call(error)
-    if status is None:
-        print("  no details: the error is not the gateway's, and the change may have been made")
-        return
-    for detail in status.details:
-        if detail.Unpack(info := rpc.ErrorInfo()):
-            print(f"  ErrorInfo: {info.reason} of {info.domain}")
-            for key, value in info.metadata.items():
-                print(f"  ErrorInfo: {key} = {value}")
-        elif detail.Unpack(request := rpc.BadRequest()):
-            for violation in request.field_violations:
-                print(f"  BadRequest: {violation.field}: {violation.description}")
-        elif detail.Unpack(resource := rpc.ResourceInfo()):
-            print(f"  ResourceInfo: {resource.resource_type} {resource.resource_name}")
-        elif detail.Unpack(quota := rpc.QuotaFailure()):
-            for violation in quota.violations:
-                print(f"  QuotaFailure: {violation.subject}: {violation.description}")
-        elif detail.Unpack(precondition := rpc.PreconditionFailure()):
-            for violation in precondition.violations:
-                print(f"  PreconditionFailure: {violation.type} of {violation.subject}: {violation.description}")
-        elif detail.Unpack(retry := rpc.RetryInfo()):
-            print(f"  RetryInfo: {retry.retry_delay.ToMilliseconds()} ms")
-        elif detail.Unpack(cloud := rpc.RequestInfo()):
-            print(f"  RequestInfo: {cloud.request_id}")
-        elif detail.Unpack(help := rpc.Help()):
-            for link in help.links:
-                print(f"  Help: {link.url}")
 
 
 def attach(stub: CertificateServiceStub, domain: str) -> bool:

@@ -5,18 +5,13 @@
 //! TARGET is host:port or unix:/path; without it, the variable GATEWAY is. README.md lists the other variables.
 
 mod connect;
+mod details;
 mod retry;
 
-use std::{
-    env,
-    error::Error,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{env, error::Error, process::ExitCode, time::Duration};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
-use tonic::{Status, metadata::MetadataMap};
-use tonic_types::{ErrorDetail, StatusExt as _};
+use tonic::metadata::MetadataMap;
 
 use apic::{AttachDomainsRequest, AttachOrDetachDomainInfo, certificate_service_client::CertificateServiceClient};
 
@@ -27,52 +22,6 @@ mod apic {
 
 fn variable(name: &str, otherwise: &str) -> String {
     env::var(name).unwrap_or_else(|_| otherwise.to_owned())
-}
-
-fn print_details(status: &Status) {
-    let details = status.get_error_details_vec();
-    if details.is_empty() {
-        println!("  no details: the error is not the gateway's, and the change may have been made");
-    }
-    for detail in details {
-        match detail {
-            ErrorDetail::ErrorInfo(info) => {
-                println!("  ErrorInfo: {} of {}", info.reason, info.domain);
-                for (key, value) in info.metadata {
-                    println!("  ErrorInfo: {key} = {value}");
-                }
-            }
-            ErrorDetail::BadRequest(request) => {
-                for violation in request.field_violations {
-                    println!("  BadRequest: {}: {}", violation.field, violation.description);
-                }
-            }
-            ErrorDetail::ResourceInfo(resource) => {
-                println!("  ResourceInfo: {} {}", resource.resource_type, resource.resource_name);
-            }
-            ErrorDetail::QuotaFailure(quota) => {
-                for violation in quota.violations {
-                    println!("  QuotaFailure: {}: {}", violation.subject, violation.description);
-                }
-            }
-            ErrorDetail::PreconditionFailure(precondition) => {
-                for violation in precondition.violations {
-                    let (kind, subject) = (violation.r#type, violation.subject);
-                    println!("  PreconditionFailure: {kind} of {subject}: {}", violation.description);
-                }
-            }
-            ErrorDetail::RetryInfo(retry) => {
-                println!("  RetryInfo: {} ms", retry.retry_delay.unwrap_or_default().as_millis());
-            }
-            ErrorDetail::RequestInfo(request) => println!("  RequestInfo: {}", request.request_id),
-            ErrorDetail::Help(help) => {
-                for link in help.links {
-                    println!("  Help: {}", link.url);
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The ids are those of `apig-grpc-gateway demo`.
@@ -113,8 +62,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         match retry::call(deadline, metadata, message(&domain), attach).await {
             Ok(_) => println!("{domain}: attached"),
             Err(status) => {
-                println!("{domain}: {}: {}", retry::code_name(&status), status.message());
-                print_details(&status);
+                println!("{domain}: {}: {}", details::code_name(&status), status.message());
+                details::print(&status);
                 code = ExitCode::FAILURE;
             }
         }

@@ -73,15 +73,3 @@ fn backoff(attempts: u32) -> Duration {
     let doubled = INITIAL_BACKOFF * 2_u32.pow((attempts - 1).min(8));
     doubled.min(MAX_BACKOFF).mul_f64(0.8 + 0.4 * fastrand::f64())
 }
-
-/// The name that the documentation uses, such as `NOT_FOUND`.
-pub fn code_name(status: &Status) -> String {
-    let mut name = String::new();
-    for letter in format!("{:?}", status.code()).chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
-}

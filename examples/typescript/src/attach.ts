@@ -6,54 +6,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { type ServiceError, Metadata, status as Code } from '@grpc/grpc-js';
-import { client, details, env } from './gateway.js';
+import { printDetails } from './details.js';
+import { client, env } from './gateway.js';
 
 // Longer than the gateway's own timeout: the error then comes from the gateway, and tells the outcome.
 const DEADLINE = Number(env('DEADLINE', '40')) * 1000;
-
-function printDetails(error: ServiceError): void {
-  const all = details(error);
-  if (all.length === 0) {
-    console.log("  no details: the error is not the gateway's, and the change may have been made");
-  }
-  for (const detail of all) {
-    switch (detail.type) {
-      case 'ErrorInfo':
-        console.log(`  ErrorInfo: ${detail.reason} of ${detail.domain}`);
-        for (const [key, value] of Object.entries(detail.metadata)) console.log(`  ErrorInfo: ${key} = ${value}`);
-        break;
-      case 'BadRequest':
-        for (const { field, description } of detail.fieldViolations) {
-          console.log(`  BadRequest: ${field}: ${description}`);
-        }
-        break;
-      case 'ResourceInfo':
-        console.log(`  ResourceInfo: ${detail.resourceType} ${detail.resourceName}`);
-        break;
-      case 'QuotaFailure':
-        for (const { subject, description } of detail.violations) {
-          console.log(`  QuotaFailure: ${subject}: ${description}`);
-        }
-        break;
-      case 'PreconditionFailure':
-        for (const { type, subject, description } of detail.violations) {
-          console.log(`  PreconditionFailure: ${type} of ${subject}: ${description}`);
-        }
-        break;
-      case 'RetryInfo': {
-        const { seconds, nanos } = detail.retryDelay ?? { seconds: 0, nanos: 0 };
-        console.log(`  RetryInfo: ${seconds * 1000 + Math.trunc(nanos / 1e6)} ms`);
-        break;
-      }
-      case 'RequestInfo':
-        console.log(`  RequestInfo: ${detail.requestId}`);
-        break;
-      case 'Help':
-        for (const { url } of detail.links) console.log(`  Help: ${url}`);
-        break;
-    }
-  }
-}
 
 function attach(domain: string): Promise<void> {
   // While the gateway restarts, the call waits for it until the deadline.
