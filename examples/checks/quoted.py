@@ -1,6 +1,6 @@
-"""Whether the programs that read errors have, line by line, what the page on errors shows.
+"""Whether the examples have, line by line, what the page on errors shows.
 
-    same.py PAGE
+    quoted.py PAGE
 
 A block of the page stands in the file that the comment before it names; only its indentation may differ.
 """
