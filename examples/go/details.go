@@ -10,7 +10,7 @@ import (
 func printDetails(err error) {
 	details := status.Convert(err).Details()
 	if len(details) == 0 {
-		fmt.Println("  no details: the error is not the gateway's, and the change may have been made")
+		fmt.Println("  no details: not the gateway's error; the change may have been made if the client was connected")
 	}
 	for _, detail := range details {
 		switch detail := detail.(type) {

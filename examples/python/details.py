@@ -8,7 +8,7 @@ from grpc_status import rpc_status
 def print_details(error: grpc.RpcError) -> None:
     status = rpc_status.from_call(error)
     if status is None:
-        print("  no details: the error is not the gateway's, and the change may have been made")
+        print("  no details: not the gateway's error; the change may have been made if the client was connected")
         return
     for detail in status.details:
         if detail.Unpack(info := rpc.ErrorInfo()):

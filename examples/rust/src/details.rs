@@ -6,7 +6,7 @@ use tonic_types::{ErrorDetail, StatusExt as _};
 pub fn print(status: &Status) {
     let details = status.get_error_details_vec();
     if details.is_empty() {
-        println!("  no details: the error is not the gateway's, and the change may have been made");
+        println!("  no details: not the gateway's error; the change may have been made if the client was connected");
     }
     for detail in details {
         match detail {

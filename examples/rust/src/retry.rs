@@ -3,7 +3,7 @@
 use std::{error::Error, iter::successors, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Code, ConnectError, Extensions, Request, Response, Status, metadata::MetadataMap};
+use tonic::{Code, ConnectError, Extensions, Request, Response, Status, TimeoutExpired, metadata::MetadataMap};
 use tonic_types::StatusExt as _;
 
 const MAX_ATTEMPTS: u32 = 4;
@@ -25,11 +25,12 @@ pub async fn call<M: Clone, R, F: Future<Output = Result<Response<R>, Status>>>(
         request.set_timeout(deadline - Instant::now());
         let status = match timeout_at(deadline, send(request)).await {
             Ok(Ok(response)) => return Ok(response.into_inner()),
-            Ok(Err(status)) => status,
-            Err(_) => return Err(Status::deadline_exceeded("the gateway did not answer in time")),
+            // Tonic's own timer is as long; its code would be CANCELLED.
+            Ok(Err(status)) if !has_cause::<TimeoutExpired>(&status) => status,
+            _ => return Err(Status::deadline_exceeded("the gateway did not answer in time")),
         };
         // While the gateway restarts, nothing is sent: the call waits for it until the deadline.
-        let delay = if is_refused(&status) {
+        let delay = if has_cause::<ConnectError>(&status) {
             refusals += 1;
             backoff(refusals)
         } else {
@@ -62,10 +63,8 @@ fn delay(status: &Status) -> Option<Option<Duration>> {
     }
 }
 
-/// Whether no connection could be made, so that nothing was sent.
-fn is_refused(status: &Status) -> bool {
-    let mut causes = successors(status.source(), |&error| error.source());
-    causes.any(|error| error.is::<ConnectError>())
+fn has_cause<E: Error + 'static>(status: &Status) -> bool {
+    successors(status.source(), |&error| error.source()).any(|error| error.is::<E>())
 }
 
 /// Doubles with each attempt; random, so that clients do not come back all at once.

@@ -40,7 +40,7 @@ function details(error: ServiceError): Detail[] {
 export function printDetails(error: ServiceError): void {
   const all = details(error);
   if (all.length === 0) {
-    console.log("  no details: the error is not the gateway's, and the change may have been made");
+    console.log("  no details: not the gateway's error; the change may have been made if the client was connected");
   }
   for (const detail of all) {
     switch (detail.type) {

@@ -19,7 +19,7 @@ final class Details {
     static void print(StatusRuntimeException error) throws InvalidProtocolBufferException {
         List<Any> details = StatusProto.fromThrowable(error).getDetailsList();
         if (details.isEmpty()) {
-            System.out.println("  no details: the error is not the gateway's, and the change may have been made");
+            System.out.println("  no details: not the gateway's error; the change may have been made if the client was connected");
         }
         for (Any detail : details) {
             if (detail.is(ErrorInfo.class)) {
