@@ -122,7 +122,7 @@ fuzz:
 h2spec: program
     tests/siege/h2spec {{ program }}
 
-# Clients in other languages. Needs Python and Go.
+# Clients in other languages: docs/clients.md. Needs Python with venv and openssl; and Go, a JDK with mvn, and npm, for their clients.
 interop: program
     interop/run {{ program }}
 

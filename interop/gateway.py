@@ -1,7 +1,4 @@
-"""The gateway and the emulated cloud behind it, as a client without generated code sees them.
-
-Messages come from server reflection. What an answer should be is the business of the checks.
-"""
+"""Starts the gateway and the emulated cloud, and calls the gateway without generated code: messages come from reflection."""
 
 import json
 import os
@@ -65,12 +62,6 @@ class Gateway:
         self.descriptors = ProtoReflectionDescriptorDatabase(self.channel)
         self.pool = DescriptorPool(self.descriptors)
         self.method = self.pool.FindServiceByName(SERVICE).FindMethodByName("AttachDomains")
-        self.Request = GetMessageClass(self.method.input_type)
-
-    def attach(self, domains, *, certificate_id=CERTIFICATE, project_id=PROJECT, **options):
-        """`domains` are dicts of the fields of `AttachOrDetachDomainInfo`."""
-        request = self.Request(project_id=project_id, certificate_id=certificate_id, domains=domains)
-        return self.send(request, **options)
 
     def input_of(self, name):
         """The descriptor of a method's request."""
@@ -92,21 +83,6 @@ class Gateway:
             response, done = None, refusal
         return answer(done), response
 
-    def send(self, request, *, method=f"{SERVICE}/AttachDomains", token=TOKEN, metadata=(), timeout=TIMEOUT,
-             compression=None):
-        call = self.channel.unary_unary(
-            f"/{method}",
-            request_serializer=self.Request.SerializeToString,
-            response_deserializer=GetMessageClass(self.method.output_type).FromString,
-        )
-        if token is not None:
-            metadata = [*metadata, ("x-auth-token", token)]
-        try:
-            _, done = call.with_call(request, timeout=timeout, metadata=metadata, compression=compression)
-        except grpc.RpcError as refusal:
-            done = refusal
-        return answer(done)
-
 
 def answer(done):
     metadata = {key: value for key, value in [*(done.initial_metadata() or ()), *(done.trailing_metadata() or ())]}
@@ -122,40 +98,77 @@ def answer(done):
     return Answer(done.code(), done.details() or "", metadata, details)
 
 
+class Program:
+    """The program that was started with `command`; its log is complete once it has ended."""
+
+    def __init__(self, command, environment=()):
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("APIG_GATEWAY_")}
+        self.process = subprocess.Popen(
+            command, env={**inherited, **dict(environment)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.log, self.changed, self.has_ended = [], threading.Condition(), False
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stderr:
+            with self.changed:
+                self.log.append(json.loads(line) if line.startswith("{") else {"message": line.rstrip()})
+                self.changed.notify_all()
+        with self.changed:
+            self.has_ended = True
+            self.changed.notify_all()
+
+    def event(self, message):
+        """Waits for a line of the log."""
+        def found():
+            return next((line for line in self.log if line["message"] == message), None)
+
+        with self.changed:
+            self.changed.wait_for(lambda: found() or self.has_ended, PROGRAM_TIMEOUT)
+            assert found(), f"no {message!r} in the log: {self.log}"
+            return found()
+
+    def stop(self):
+        """Asks it to end; returns its exit code."""
+        self.process.terminate()
+        return self.ended()
+
+    def ended(self):
+        """Waits for its end; returns its exit code."""
+        code = self.process.wait(PROGRAM_TIMEOUT)
+        self.reader.join(PROGRAM_TIMEOUT)
+        return code
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join(PROGRAM_TIMEOUT)
+
+
+def start_gateway(program, *settings, listen="127.0.0.1:0", environment=()):
+    """Starts a gateway and waits until it serves; returns it with its address."""
+    command = [program, "serve", "--listen", listen, "--admin-listen", "off", "--log-format", "json", *settings]
+    gateway = Program(command, environment)
+    try:
+        return gateway, gateway.event("serving")["address"]
+    except BaseException:
+        gateway.kill()
+        raise
+
+
 @contextmanager
 def gateway_before(program, *settings, environment=()):
     """Starts the program; gives the gateway's address and its log, which is complete at the end."""
-    command = [program, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json",
-               *settings]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("APIG_GATEWAY_")}
-    process = subprocess.Popen(command, env={**inherited, **dict(environment)}, stderr=subprocess.PIPE, text=True)
-    address, log = [], []
-    # Set at the end of the log, too: a program that does not start says why and ends.
-    serving = threading.Event()
-
-    def read():
-        for line in process.stderr:
-            event = json.loads(line) if line.startswith("{") else {"message": line.rstrip()}
-            log.append(event)
-            if event["message"] == "serving":
-                address.append(event["address"])
-                serving.set()
-        serving.set()
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
+    gateway, address = start_gateway(program, *settings, environment=environment)
     try:
-        assert serving.wait(PROGRAM_TIMEOUT) and address, f"the gateway does not serve: {log}"
-        yield address[0], log
-        process.terminate()
-        process.wait(PROGRAM_TIMEOUT)
+        yield address, gateway.log
+        gateway.stop()
     finally:
-        process.kill()
-        process.wait()
-        reader.join(PROGRAM_TIMEOUT)
+        gateway.kill()
 
 
-class Cloud:
+class EmulatedCloud:
     """The emulated cloud, asked without the gateway."""
 
     def __init__(self, url):
@@ -170,3 +183,16 @@ class Cloud:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             rows = json.load(response)["bound_domains"]
         return {(row["url_domain"], row["instance_id"]): row for row in rows}
+
+
+@contextmanager
+def emulated_cloud(program):
+    emulator = Program([program, "emulator", "--listen", "127.0.0.1:0"])
+    try:
+        # Ends at the end of the output, too: a program that does not start says why and ends.
+        line = emulator.process.stdout.readline()
+        assert "http://" in line, f"the emulator does not start: {emulator.log}"
+        yield EmulatedCloud(line.split()[-1])
+        emulator.stop()
+    finally:
+        emulator.kill()

@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -318,17 +317,6 @@ class Broken(Account):
         """These failures are the point."""
 
 
-@contextmanager
-def emulator(program):
-    process = subprocess.Popen([program, "emulator", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)
-    try:
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def leaves_no_change_behind(program, settings):
     with account(program, settings, emulated=True, kind=Broken) as stage:
         stage.changes()
@@ -347,9 +335,9 @@ def failures_print_no_value(program, settings):
 
 
 def check_itself(program):
-    with emulator(program) as endpoint:
+    with gateway.emulated_cloud(program) as cloud:
         base = {
-            "ENDPOINT": endpoint, "PROJECT_ID": gateway.PROJECT, "INSTANCE_ID": gateway.INSTANCES[0],
+            "ENDPOINT": cloud.url, "PROJECT_ID": gateway.PROJECT, "INSTANCE_ID": gateway.INSTANCES[0],
             "CERTIFICATE_ID": gateway.CERTIFICATE, "DOMAIN": "www.example.com",
         }
         keys = {**base, "AK": "DEMOOPERATORKEY00001", "SK": "demo-operator-secret-key"}

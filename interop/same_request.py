@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from cases import CASES, IDS, NO_BODY, PROJECT, REFUSALS, UNSAFE_IDS, answer, comparison
 from gateway import Gateway, gateway_before
-from recorder import recorder
+from scripted_cloud import scripted_cloud
 from vendor import FAMILIES, METHODS, BasicCredentials, Vendor, comparable, plain, plain_message, signature
 
 ACCESS, SECRET = "SAMEREQUESTKEY000001", "same-request-secret-key"
@@ -190,7 +190,7 @@ def every_method_is_checked(stage):
 def main(program):
     failed = 0
     with ExitStack() as stack:
-        cloud = stack.enter_context(recorder())
+        cloud = stack.enter_context(scripted_cloud())
 
         def gateway(*settings, **options):
             settings = ["--upstream", cloud.url, "--project-id", PROJECT, *settings]
