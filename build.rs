@@ -17,6 +17,10 @@ use std::{
 
 /// The API: every file below it is compiled.
 const API: &str = "proto/huaweicloud";
+
+/// The types of error details, so that clients such as grpcurl can decode them by reflection.
+const ERROR_DETAILS: &str = "proto/google/rpc/error_details.proto";
+
 const CATALOGUE: &str = "data/error-codes.tsv";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -32,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in files {
         compiler.open_file(file)?;
     }
+    compiler.open_file(ERROR_DETAILS)?;
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     let bindings = binding::read(&compiler.descriptor_pool())?;
@@ -47,7 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::server::codec::Codec")
         .skip_debug(bindings.redacted_messages())
         // Google's definitions serve the build and reflection; no code uses them.
-        .extern_path(".google.api", "::core::convert::Infallible");
+        .extern_path(".google.api", "::core::convert::Infallible")
+        .extern_path(".google.rpc", "::core::convert::Infallible");
     for (path, attribute) in bindings.message_attributes() {
         prost = prost.message_attribute(path, attribute);
     }

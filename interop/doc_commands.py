@@ -95,7 +95,7 @@ EXPECTED = [
     ("docs/generate.md", ["grpcurl", "-protoset-out api.binpb"],
      writes("api.binpb", "google/api/http.proto", "google/protobuf/timestamp.proto", "certificate_service.proto")),
     ("docs/generate.md", ["grpcurl", "-protoset-out errors.binpb"],
-     writes("errors.binpb", "error_details.proto", "google.rpc", "google/protobuf/duration.proto")),
+     writes("errors.binpb", "google/rpc/error_details.proto", "google.rpc", "google/protobuf/duration.proto")),
     ("docs/observe.md", ["apig-grpc-gateway health"], says(r"SERVING")),
     ("docs/observe.md", ["grpc-health-probe", "-addr=127.0.0.1:50051"], says(r"^status: SERVING$")),
     ("docs/observe.md", ["grpc-health-probe", "-addr=unix:/run/apig/gateway.sock"], says(r"^status: SERVING$")),

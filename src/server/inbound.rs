@@ -41,7 +41,7 @@ const STREAMS: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// The timeout of a stream whose client sets none.
+/// The timeout of a stream without `grpc-timeout`.
 const LONGEST_STREAM: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// The limit on domains, instance ids and all other repeated values of a request together.

@@ -125,6 +125,33 @@ async fn both_reflections_list_the_same_services() {
     assert_eq!(names, SERVICES);
 }
 
+/// A client that has Google's own packages must not meet a file of theirs under another name.
+#[tokio::test]
+async fn reflection_has_the_files_of_google_under_their_own_names() {
+    let gateway = idle().await;
+    let mut reflection = v1::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
+    for (symbol, file) in [
+        ("google.rpc.ErrorInfo", "google/rpc/error_details.proto"),
+        ("google.api.HttpRule", "google/api/http.proto"),
+        ("google.protobuf.Timestamp", "google/protobuf/timestamp.proto"),
+    ] {
+        let request = v1::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(v1::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.into())),
+        };
+        let answers = soon(reflection.server_reflection_info(futures_util::stream::iter([request]))).await;
+        let answer = soon(answers.unwrap().into_inner().message()).await.unwrap().unwrap();
+        let Some(v1::server_reflection_response::MessageResponse::FileDescriptorResponse(found)) =
+            answer.message_response
+        else {
+            panic!("{symbol} is not there")
+        };
+        // The name is the first field of a file's description.
+        let name = [&[0x0a, u8::try_from(file.len()).unwrap()], file.as_bytes()].concat();
+        assert!(found.file_descriptor_proto.iter().any(|encoded| encoded.starts_with(&name)), "{symbol}");
+    }
+}
+
 #[tokio::test]
 async fn metrics_count_calls_and_requests_upstream() {
     let cloud = Cloud::answering([Reply::attached(), Reply::refused(404, "APIG.3020", "m")]).await;
