@@ -219,6 +219,11 @@ impl Fault {
         }
     }
 
+    /// Whether the status alone says that the request was not processed, and may be sent again.
+    pub(crate) fn is_turned_away_by_status(&self) -> bool {
+        matches!(self, Self::Refused(refusal, _) if refusal.by_status().repeatable)
+    }
+
     /// The delay that the response asks for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -182,9 +182,19 @@ impl Case<'_> {
         self.scene.was_closed(self.record.began, self.record.ended)
     }
 
-    /// Whether nothing of an attempt is with the upstream any more: it has been turned away.
-    fn is_settled(attempt: &Attempt) -> bool {
-        attempt.answered.is_some() && attempt.fault.is_settled()
+    /// Whether nothing of an attempt is with the upstream any more, so that another request may follow: it has been turned
+    /// away, by its whole answer, or by the status of one with a body that was not waited for.
+    fn is_turned_away(&self, attempt: &Attempt) -> bool {
+        let Attempt { fault, answered, .. } = attempt;
+        let by_answer = answered.is_some() && fault.is_settled() && self.may_repeat(fault);
+        by_answer || fault.trickles() && self.is_cut_short(*answered) && fault.is_turned_away_by_status()
+    }
+
+    /// Whether the body of an answer came too shortly before the deadline to be waited for; `None`: it had not come whole when
+    /// the call ended.
+    fn is_cut_short(&self, answered: Option<Instant>) -> bool {
+        let margin = Duration::from_millis(100) + self.rules.allowance;
+        answered.unwrap_or(self.record.ended) + margin > self.record.began + self.deadline()
     }
 
     /// The ends that are allowed.
@@ -192,10 +202,8 @@ impl Case<'_> {
         let mut allowed = Vec::new();
         let last = self.attempts.last();
         if let Some(last) = last.filter(|last| last.answered.is_some() || last.fault.trickles()) {
-            // A body that comes shortly before the deadline is not waited for; one in pieces may have been on its way then.
-            let margin = Duration::from_millis(100) + self.rules.allowance;
-            let complete = last.answered.unwrap_or(self.record.ended);
-            if complete + margin > self.record.began + self.deadline() {
+            // A body in pieces may have been on its way.
+            if self.is_cut_short(last.answered) {
                 allowed.extend(last.fault.verdict_by_status());
             }
             if last.answered.is_some() {
@@ -207,8 +215,7 @@ impl Case<'_> {
                 }
             }
         }
-        let all_turned_away =
-            self.attempts.iter().all(|attempt| Self::is_settled(attempt) && self.may_repeat(&attempt.fault));
+        let all_turned_away = self.attempts.iter().all(|attempt| self.is_turned_away(attempt));
         let in_flight = match last {
             Some(Attempt { answered: Some(answered), .. }) => self.is_recent(*answered),
             _ => true,
