@@ -5,7 +5,10 @@ use apig_grpc_gateway::pb::{
     DetachCertificatesRequest, GetCertificateRequest, ListAttachedDomainsRequest, ListCertificatesRequest,
     UpdateCertificateRequest, certificate_service_client::CertificateServiceClient,
 };
-use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, PKCS_ECDSA_P384_SHA384,
+    PKCS_RSA_SHA256, RsaKeySize, SerialNumber, SignatureAlgorithm, date_time_ymd,
+};
 use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
@@ -157,4 +160,90 @@ async fn a_key_of_another_certificate_is_refused_with_the_catalogues_code() {
     };
     let refused = failed(soon(gateway.caller().await.client().create_certificate(authorized(message))).await);
     assert_eq!(refused.verdict(), (Code::FailedPrecondition, "APIG_2101"));
+}
+
+/// Parameters with every field that the cloud describes.
+fn described(organization: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(["www.example.com", "*.shop.example.com"].map(str::to_owned)).unwrap();
+    params.not_before = date_time_ymd(2019, 1, 1);
+    params.not_after = date_time_ymd(2036, 1, 1);
+    params.serial_number = Some(SerialNumber::from(4_660_u64));
+    for (kind, value) in [
+        (DnType::CommonName, "www.example.com"),
+        (DnType::OrganizationName, organization),
+        (DnType::OrganizationalUnitName, "Demo"),
+        (DnType::LocalityName, "Guiyang"),
+        (DnType::StateOrProvinceName, "Guizhou"),
+    ] {
+        params.distinguished_name.push(kind, value);
+    }
+    params.distinguished_name.push(DnType::CountryName, DnValue::PrintableString("CN".try_into().unwrap()));
+    params
+}
+
+#[tokio::test]
+async fn every_field_of_real_certificates_is_the_certificates() {
+    let (root_key, mut root) = (KeyPair::generate().unwrap(), described("Root"));
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let issuer = Issuer::new(root, root_key);
+
+    let rsa = || KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+    let ecdsa = |algorithm: &'static SignatureAlgorithm| KeyPair::generate_for(algorithm).unwrap();
+    let self_signed = |key: &KeyPair| described("Example").self_signed(key).unwrap().pem();
+    let signed = |key: &KeyPair| described("Example").signed_by(key, &issuer).unwrap().pem() + &root_pem;
+    let (first, second, third) = (rsa(), ecdsa(&PKCS_ECDSA_P384_SHA384), rsa());
+    let certificates = [
+        (self_signed(&first), first, "SHA256-RSA", "RSA", "Example"),
+        (self_signed(&second), second, "SHA384-ECDSA", "ECC", "Example"),
+        // A chain: the root's key signs, and is an ECDSA key.
+        (signed(&third), third, "SHA256-ECDSA", "RSA", "Root"),
+    ];
+
+    let cloud = Emulated::with_life(DAY).await;
+    let gateway = cloud.gateway("passthrough").start().await;
+    let mut client = gateway.caller().await.client();
+    let mut reader = Reader(client.clone());
+    for (number, (cert_content, key, signature_algorithm, algorithm_type, issuer)) in
+        certificates.into_iter().enumerate()
+    {
+        let create = CreateCertificateRequest {
+            project_id: PROJECT.into(),
+            name: format!("described_{number}"),
+            cert_content,
+            private_key: key.serialize_pem(),
+            algorithm_type: algorithm_type.into(),
+            ..CreateCertificateRequest::default()
+        };
+        let created = soon(client.create_certificate(authorized(create))).await.unwrap().into_inner();
+        let shown = reader.get(&created.id).await.unwrap();
+        let midnight = |year| prost_types::Timestamp { seconds: date_time_ymd(year, 1, 1).unix_timestamp(), nanos: 0 };
+        let list = |value: &str| vec![value.to_owned()];
+        let expected = Certificate {
+            id: created.id,
+            name: format!("described_{number}"),
+            r#type: "global".into(),
+            instance_id: "common".into(),
+            project_id: PROJECT.into(),
+            common_name: "www.example.com".into(),
+            san: vec!["www.example.com".into(), "*.shop.example.com".into()],
+            not_after: Some(midnight(2036)),
+            signature_algorithm: signature_algorithm.into(),
+            create_time: created.create_time,
+            update_time: created.create_time,
+            is_has_trusted_root_ca: Some(false),
+            algorithm_type: algorithm_type.into(),
+            version: Some(3),
+            organization: list("Example"),
+            organizational_unit: list("Demo"),
+            locality: list("Guiyang"),
+            state: list("Guizhou"),
+            country: list("CN"),
+            not_before: Some(midnight(2019)),
+            serial_number: "4660".into(),
+            issuer: list(issuer),
+        };
+        assert!(created.create_time.is_some());
+        assert_eq!(shown, expected);
+    }
 }
