@@ -122,6 +122,11 @@ fuzz:
 h2spec: program
     tests/siege/h2spec {{ program }}
 
+# The clients and plugins of the checks from outside, from their registries.
+clients:
+    interop/run --prepare
+    interop/sdk/run --prepare
+
 # Clients in other languages: docs/clients.md. Needs Python with venv and openssl; and Go, a JDK with mvn, and npm, for their clients.
 interop: program
     interop/run {{ program }}

@@ -56,7 +56,9 @@ def environment():
     clean = {name: value for name, value in os.environ.items()
              if not name.startswith(("GATEWAY", "APIG_GATEWAY_")) and name != "DEADLINE"}
     return clean | {
-        "CARGO_TARGET_DIR": str(WORK / "rust"),
+        # The same as for the Rust of `interop`: most of the crates are the same.
+        "CARGO_PROFILE_DEV_DEBUG": "false",
+        "CARGO_TARGET_DIR": str(ROOT / "target/interop/cargo"),
         "MAVEN_OPTS": f"-Dmaven.repo.local={WORK / 'm2'} -Dstyle.color=never",
         "NO_PROXY": "127.0.0.1,localhost",
         "PIP_CACHE_DIR": str(WORK / "pip"),
