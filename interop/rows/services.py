@@ -39,5 +39,8 @@ CASES = [
         health(service, Expected("OK", statuses=["SERVING"])) for service in ["", SERVICE, "liveness", "readiness"]
     ]),
     Case("health Check of an unknown service: NOT_FOUND", [health("nobody", Expected("NOT_FOUND"))]),
+    Case("health Watch of an unknown service: SERVICE_UNKNOWN", [
+        Call({"action": "watch", "service": "nobody", "count": 1}, Expected("OK", statuses=["SERVICE_UNKNOWN"])),
+    ]),
     Case("health Watch through a drain: SERVING, NOT_SERVING", scenario=watch_through_a_drain),
 ]
