@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
-use emulator::{Emulator, World};
+use clap::{Args, ValueEnum};
+use emulator::{Emulator, SecondCertificate, World};
 
 use super::{Failure, serve::Signals};
 use crate::{
@@ -34,6 +34,17 @@ pub(super) struct Options {
     /// Duration of a change of a certificate; a second change is refused meanwhile (APIG.3500)
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = change_time)]
     change_time: Duration,
+    /// What attaching does to a domain that has another certificate
+    #[arg(long, value_enum, default_value_t = Second::Refused)]
+    second_certificate: Second,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Second {
+    /// It is refused (APIG.2051)
+    Refused,
+    /// It takes the place of the other one
+    Replaces,
 }
 
 fn change_time(text: &str) -> Result<Duration, &'static str> {
@@ -60,7 +71,11 @@ pub(super) async fn run(options: Options) -> Result<(), Failure> {
         .await
         .map_err(|fault| Failure::Other(format!("can't listen on {}: {fault}", options.listen)))?
         .with_life(options.life)
-        .with_change_time(options.change_time);
+        .with_change_time(options.change_time)
+        .with_second_certificate(match options.second_certificate {
+            Second::Refused => SecondCertificate::Refused,
+            Second::Replaces => SecondCertificate::Replaces,
+        });
     if let Some(path) = &options.state {
         emulator = emulator.with_state(path).map_err(|fault| Failure::Other(fault.to_string()))?;
     }

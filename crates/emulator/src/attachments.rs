@@ -108,7 +108,9 @@ async fn change_certificates(
     change(cloud, &path.project, &body.certificate, |state, certificate| {
         let verifies = body.verified_client_certificate_enabled;
         match direction {
-            Direction::Attach => state.bindings.attach_at(certificate, domain, &path.instance, verifies)?,
+            Direction::Attach => {
+                state.bindings.attach_at(certificate, domain, &path.instance, verifies, cloud.second_certificate)?;
+            }
             // The effect of the flag on a detachment is not documented: none here.
             Direction::Detach => state.bindings.detach_at(&certificate.id, &domain.id, &path.instance)?,
         }
@@ -157,7 +159,9 @@ async fn change_domains(
     let entries = body::decode(&request.headers, &body)?;
     change(cloud, project, certificate, |state, certificate| {
         match direction {
-            Direction::Attach => state.bindings.attach(&cloud.world, certificate, &entries)?,
+            Direction::Attach => {
+                state.bindings.attach(&cloud.world, certificate, &entries, cloud.second_certificate)?;
+            }
             Direction::Detach => state.bindings.detach(&cloud.world, certificate, &entries)?,
         }
         Ok(StatusCode::NO_CONTENT.into_response())

@@ -17,6 +17,17 @@ pub(super) struct Binding {
     pub(super) verifies_clients: bool,
 }
 
+/// What attaching does to a domain that has another certificate: the documents have both a code for the refusal and no
+/// word on when it is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SecondCertificate {
+    /// It is refused, on whichever instance the other certificate is (APIG.2051).
+    #[default]
+    Refused,
+    /// It takes the place of the other certificate, on the instances of the request.
+    Replaces,
+}
+
 /// A domain's id and an instance's id.
 type Route = (String, String);
 
@@ -84,6 +95,7 @@ impl Bindings {
         world: &World,
         certificate: &Certificate,
         entries: &[Entry],
+        second: SecondCertificate,
     ) -> Result<(), Refusal> {
         let project = certificate.project.as_str();
         check_instances(world, project, entries)?;
@@ -98,7 +110,7 @@ impl Bindings {
         }
 
         for (domain, _, _) in &planned {
-            self.check_domain(certificate, domain)?;
+            self.check_domain(certificate, domain, second)?;
         }
         let bindings = planned.into_iter().map(|(domain, instance, verifies_clients)| {
             ((domain.id.clone(), instance), Binding { certificate: certificate.id.clone(), verifies_clients })
@@ -118,12 +130,13 @@ impl Bindings {
         domain: &Domain,
         instance: &str,
         verifies: Option<bool>,
+        second: SecondCertificate,
     ) -> Result<(), Refusal> {
         let verifies_clients = verifies_clients(certificate, verifies)?;
         if certificate.instance.as_ref().is_some_and(|allowed| allowed != instance) {
             return Err(Refusal::parameter("APIG.2011", "Invalid parameter value", "certificate_ids"));
         }
-        self.check_domain(certificate, domain)?;
+        self.check_domain(certificate, domain, second)?;
         let binding = Binding { certificate: certificate.id.clone(), verifies_clients };
         self.0.insert((domain.id.clone(), instance.to_owned()), binding);
         Ok(())
@@ -158,8 +171,13 @@ impl Bindings {
 
     /// Refuses a domain that has another certificate or a name that the certificate does not cover. Both codes are
     /// documented, but neither for attaching alone; their order is ours.
-    fn check_domain(&self, certificate: &Certificate, domain: &Domain) -> Result<(), Refusal> {
-        if self.has_another(&domain.id, &certificate.id) {
+    fn check_domain(
+        &self,
+        certificate: &Certificate,
+        domain: &Domain,
+        second: SecondCertificate,
+    ) -> Result<(), Refusal> {
+        if second == SecondCertificate::Refused && self.has_another(&domain.id, &certificate.id) {
             return Err(Refusal::service(
                 StatusCode::BAD_REQUEST,
                 "APIG.2051",

@@ -60,6 +60,7 @@ use self::outage::{Outages, Part};
 use self::state::Store;
 use self::token::{Tokens, VALIDITY};
 
+pub use self::binding::SecondCertificate;
 pub use self::world::{World, WorldError};
 
 mod answer;
@@ -120,6 +121,7 @@ struct Cloud {
     changes: Changes,
     /// The duration of a change of a certificate.
     change_time: Duration,
+    second_certificate: SecondCertificate,
     clock: Clock,
 }
 
@@ -146,6 +148,7 @@ impl Emulator {
             life: VALIDITY,
             changes: Changes::default(),
             change_time: CHANGE_TIME,
+            second_certificate: SecondCertificate::default(),
             clock: Box::new(SystemTime::now),
         };
         Ok(Self { listener, local_addr, cloud })
@@ -162,6 +165,13 @@ impl Emulator {
     #[must_use]
     pub fn with_change_time(mut self, time: Duration) -> Self {
         self.cloud.change_time = time;
+        self
+    }
+
+    /// Sets what attaching does to a domain that has another certificate; by default it is refused.
+    #[must_use]
+    pub fn with_second_certificate(mut self, second: SecondCertificate) -> Self {
+        self.cloud.second_certificate = second;
         self
     }
 

@@ -2,6 +2,7 @@
 //! outage is removed. The control endpoints are ours.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,11 @@ struct Outage {
     /// The status of every response; without it, requests are handled as usual.
     #[serde(default, deserialize_with = "status")]
     status: Option<StatusCode>,
+    /// Only every so manieth request fails, from this one on; by default each one.
+    every: Option<NonZeroU32>,
+    /// Whether requests are handled nevertheless, but the caller is not told.
+    #[serde(default)]
+    processed: bool,
     /// The `Retry-After` header in seconds, sent with `status`.
     retry_after: Option<u32>,
     /// The delay of every response.
@@ -44,10 +50,25 @@ struct Outage {
 
 /// The current outages.
 #[derive(Default)]
-pub(super) struct Outages(Mutex<HashMap<Part, Outage>>);
+pub(super) struct Outages(Mutex<HashMap<Part, Current>>);
+
+/// An outage, and the requests that it has met.
+struct Current {
+    outage: Outage,
+    requests: u32,
+}
 
 impl Outages {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Part, Outage>> {
+    /// The outage that a request meets.
+    fn of(&self, part: Part) -> Option<Outage> {
+        let mut outages = self.lock();
+        let current = outages.get_mut(&part)?;
+        current.requests = current.requests.wrapping_add(1);
+        let is_hit = current.outage.every.is_none_or(|every| current.requests.is_multiple_of(every.get()));
+        is_hit.then(|| current.outage.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Part, Current>> {
         // A panic while the lock was held cannot leave the map half updated: each update is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,7 +83,7 @@ pub(super) async fn begin(
     let Path(part) = part.map_err(|_| Refusal::unknown_path())?;
     let outage = serde_json::from_slice(&body?)
         .map_err(|fault| Refusal::keystone(StatusCode::BAD_REQUEST, format!("invalid outage: {fault}")))?;
-    cloud.outages.lock().insert(part, outage);
+    cloud.outages.lock().insert(part, Current { outage, requests: 0 });
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -78,10 +99,16 @@ pub(super) async fn end(
 
 /// Middleware that applies the current outage of a service.
 pub(super) async fn apply(State((cloud, part)): State<(Shared, Part)>, request: Request, next: Next) -> Response {
-    let outage = cloud.outages.lock().get(&part).cloned();
-    let Some(Outage { status, retry_after, delay }) = outage else { return next.run(request).await };
+    let outage = cloud.outages.of(part);
+    let Some(Outage { status, retry_after, delay, processed, every: _ }) = outage else {
+        return next.run(request).await;
+    };
     tokio::time::sleep(delay).await;
     let Some(status) = status else { return next.run(request).await };
+    if processed {
+        let answer = next.run(request).await;
+        tracing::debug!(status = answer.status().as_u16(), "response replaced by the outage");
+    }
     let wait = retry_after.map(|seconds| AppendHeaders([("retry-after", seconds.to_string())]));
     (wait, refusal(part, status)).into_response()
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Emulator, World};
+use super::{Emulator, SecondCertificate, World};
 
 mod attach;
 mod certificates;

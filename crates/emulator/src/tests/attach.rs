@@ -237,6 +237,18 @@ async fn a_domain_must_exist_and_be_served_where_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_second_certificate_replaces_the_first_if_the_cloud_is_set_so() {
+    let replaces = |emulator: Emulator| emulator.with_second_certificate(SecondCertificate::Replaces);
+    let cloud = running_as(World::documented(), replaces).await;
+    let domains = |instances: Value| json!([{ "domain": "www.example.com", "instance_ids": instances }]);
+    assert_eq!(cloud.attach(CERTIFICATE, domains(json!([FIRST, SECOND]))).await.status, 204);
+    assert_eq!(cloud.attach(WITH_CA, domains(json!([SECOND]))).await.status, 204);
+    let row = |instance: &str, verifies| vec![("www.example.com".to_owned(), instance.to_owned(), verifies)];
+    assert_eq!(cloud.attached(CERTIFICATE).await, row(FIRST, false));
+    assert_eq!(cloud.attached(WITH_CA).await, row(SECOND, true));
+}
+
+#[tokio::test]
 async fn a_domain_takes_no_second_certificate_on_any_instance() {
     let cloud = running().await;
     let on_first = json!([{ "domain": "www.example.com", "instance_ids": [FIRST] }]);

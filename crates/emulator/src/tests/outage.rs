@@ -39,6 +39,19 @@ async fn one_service_fails_until_its_outage_is_removed() {
 }
 
 #[tokio::test]
+async fn an_outage_of_every_third_request_may_let_the_change_through() {
+    let cloud = running().await;
+    cloud.outage("api", json!({ "status": 500, "every": 3, "processed": true })).await;
+    for (domain, status) in [("apigtest.xxx.com", 204), ("www.example.com", 204), ("api.example.com", 500)] {
+        assert_eq!(cloud.attach(CERTIFICATE, json!([{ "domain": domain }])).await.status, status, "{domain}");
+    }
+    let attached = cloud.attached(CERTIFICATE).await;
+    assert!(attached.iter().any(|(domain, _, _)| domain == "api.example.com"), "{attached:?}");
+    cloud.outage("api", json!({ "status": 503, "every": 1 })).await;
+    assert_eq!(cloud.list(CERTIFICATE, "").await.status, 503);
+}
+
+#[tokio::test]
 async fn a_failing_part_refuses_in_its_own_form() {
     let cloud = running().await;
     cloud.outage("api", json!({ "status": 429, "retry_after": 7 })).await;
