@@ -1,15 +1,20 @@
 //! The command line: reads it, runs the command's module, and turns the result into an exit code.
 
-mod attach;
+mod attached;
+mod certificates;
+mod change;
 mod client;
 mod demo;
 mod emulator;
 mod errors;
 mod flags;
 mod health;
+mod json;
 mod output;
+mod pages;
 mod reference;
 mod serve;
+mod table;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -25,12 +30,15 @@ use crate::{
     log, sink,
 };
 
+/// The name of the program.
+const NAME: &str = "apig-grpc-gateway";
+
 /// The time that the readers of logs have at the end of the program.
 const FLUSH_AT_EXIT: Duration = Duration::from_millis(500);
 
 /// gRPC sidecar for the certificate operations of Huawei Cloud's API gateway (ROMA Connect APIC)
 #[derive(Debug, Parser)]
-#[command(name = "apig-grpc-gateway", version, max_term_width = 120)]
+#[command(name = NAME, version, max_term_width = 120)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,7 +53,14 @@ enum Command {
     /// Run the emulated cloud alone
     Emulator(emulator::Options),
     /// Bind a certificate to domain names, through a gateway
-    Attach(attach::Options),
+    Attach(change::AttachOptions),
+    /// End the binding of a certificate to domain names, through a gateway
+    Detach(change::Options),
+    /// List the domain names that a certificate is bound to
+    Attached(attached::Options),
+    /// List, get, create, update and delete certificates
+    #[command(subcommand)]
+    Certificates(certificates::Command),
     /// Probe a gateway's health service, for containers
     Health(health::Options),
     /// Validate the configuration, print every fault or the result with secrets masked
@@ -94,8 +109,11 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
             Command::Serve(flags) => serve::run(flags, environment).await,
             Command::Demo(options) => demo::run(options).await,
             Command::Emulator(options) => emulator::run(options).await,
-            Command::Attach(options) => attach::run(options, environment).await,
-            Command::Health(options) => health::run(options).await,
+            Command::Attach(options) => change::attach(options, environment).await,
+            Command::Detach(options) => change::detach(options, environment).await,
+            Command::Attached(options) => attached::run(options, environment).await,
+            Command::Certificates(command) => certificates::run(command, environment).await,
+            Command::Health(options) => health::run(options, environment).await,
             Command::Check(flags) => check(flags, environment),
             Command::Errors(options) => errors::run(&options),
             Command::Reference(options) => reference::run(&options),

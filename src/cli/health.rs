@@ -9,13 +9,12 @@ use clap::Args;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{Failure, client};
+use crate::config::Environment;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    #[arg(long, help = client::TARGET, default_value = "http://127.0.0.1:50051")]
-    target: String,
     #[command(flatten)]
-    tls: client::Tls,
+    target: client::Target,
     /// Service to ask for: liveness, readiness, a full service name, or nothing for the gateway as a whole
     #[arg(long, default_value = "")]
     service: String,
@@ -24,13 +23,13 @@ pub(super) struct Options {
     timeout: Duration,
 }
 
-pub(super) async fn run(options: Options) -> Result<(), Failure> {
+pub(super) async fn run(options: Options, environment: Environment<'_>) -> Result<(), Failure> {
     let timeout = options.timeout;
     let check = async {
-        let channel = client::connect(&options.target, &options.tls, timeout).await?;
+        let channel = options.target.connect(environment, timeout).await?;
         let request = HealthCheckRequest { service: options.service };
         let answer = HealthClient::new(channel).check(request).await;
-        answer.map_err(|status| Failure::Other(format!("{}: {}", options.target, status.message())))
+        answer.map_err(|status| Failure::Other(format!("{}: {}", options.target.name(environment), status.message())))
     };
     let answer = tokio::time::timeout(timeout, check)
         .await

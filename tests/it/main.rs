@@ -13,6 +13,7 @@ mod canary;
 mod catalogue;
 mod certificates;
 mod cli;
+mod commands;
 mod config_bounds;
 mod connections;
 mod credential_files;
