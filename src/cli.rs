@@ -4,6 +4,7 @@ mod attached;
 mod certificates;
 mod change;
 mod client;
+mod completions;
 mod demo;
 mod emulator;
 mod errors;
@@ -67,6 +68,8 @@ enum Command {
     Check(Flags),
     /// Print the mapping of the cloud's error codes to gRPC statuses
     Errors(errors::Options),
+    /// Print shell completions
+    Completions(completions::Options),
     /// Write a page of the reference documentation
     #[command(hide = true)]
     Reference(reference::Options),
@@ -116,6 +119,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
             Command::Health(options) => health::run(options, environment).await,
             Command::Check(flags) => check(flags, environment),
             Command::Errors(options) => errors::run(&options),
+            Command::Completions(options) => completions::run(&options),
             Command::Reference(options) => reference::run(&options),
         }
     });

@@ -1,13 +1,17 @@
-//! `reference`: writes `docs/settings.md` and `docs/metrics.md`. A hidden command for the maintenance of these pages.
+//! `reference`: writes `docs/settings.md`, `docs/metrics.md` and the manual pages. A hidden command for the maintenance of
+//! these pages and for packages.
 
 use std::{
     fmt::Write as _,
+    fs,
     io::{self, Write as _},
+    path::{Path, PathBuf},
 };
 
-use clap::{Args, ValueEnum};
+use clap::{Args, CommandFactory as _, ValueEnum};
+use clap_mangen::Man;
 
-use super::Failure;
+use super::{Cli, Failure};
 use crate::{config::SETTINGS, telemetry};
 
 #[derive(Debug, Args)]
@@ -15,21 +19,45 @@ pub(super) struct Options {
     /// The page to print
     #[arg(value_enum)]
     page: Page,
+    /// Folder for the manual pages of every command, instead of the program's page alone on standard output
+    #[arg(long, value_name = "FOLDER")]
+    into: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Page {
     Settings,
     Metrics,
+    Man,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let text = match options.page {
         Page::Settings => settings(),
         Page::Metrics => metrics(),
+        Page::Man => match &options.into {
+            Some(folder) => return manual_pages(folder),
+            None => manual()?,
+        },
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
+}
+
+/// The program's manual page, in roff.
+fn manual() -> io::Result<String> {
+    let mut page = Vec::new();
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    Man::new(command).render(&mut page)?;
+    String::from_utf8(page).map_err(io::Error::other)
+}
+
+/// Writes a page for the program and for each command.
+fn manual_pages(folder: &Path) -> Result<(), Failure> {
+    let fault = |error: io::Error| Failure::Other(format!("{}: {error}", folder.display()));
+    fs::create_dir_all(folder).map_err(fault)?;
+    clap_mangen::generate_to(Cli::command(), folder).map_err(fault)
 }
 
 fn settings() -> String {

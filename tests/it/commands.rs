@@ -2,6 +2,7 @@
 
 mod family;
 mod mistakes;
+mod shell;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
