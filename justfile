@@ -16,7 +16,7 @@ check: fmt clippy test doc proto deny demo
 all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples bench-lints instructions
 
 # The long runs before a release: they take hours.
-long: (again "20") (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
+long: (again "20") bulk (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
 
 # The formatting.
 fmt:
@@ -102,6 +102,10 @@ chaos calls="20000":
     set -euo pipefail
     cargo test --locked --profile ci --test chaos -- --calls {{ calls }} --seed {{ seed }} >target/chaos.log 2>&1 || { cat target/chaos.log; exit 1; }
     tail -n 1 target/chaos.log
+
+# Ten thousand domains from a file, and the rotation of three hundred bindings, each killed and continued: minutes.
+bulk:
+    cargo test --locked --profile ci --test it -- --ignored commands::
 
 # Attacks, stuck sinks, drains and overload, for longer than a test may take.
 siege seconds="2" cell="0.3" rounds="5":

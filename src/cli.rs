@@ -1,6 +1,7 @@
 //! The command line: reads it, runs the command's module, and turns the result into an exit code.
 
 mod attached;
+mod bulk;
 mod certificates;
 mod change;
 mod client;
@@ -80,6 +81,8 @@ enum Command {
 enum Failure {
     /// An invalid configuration: exit code 2.
     Config(Faults),
+    /// A mistake in the arguments or in a file that they name: exit code 2.
+    Usage(String),
     /// Anything else: exit code 1.
     Other(String),
     /// The command has printed the reason: exit code 1.
@@ -129,6 +132,10 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Told) => ExitCode::FAILURE,
         Err(Failure::Other(text)) => fail(&text),
+        Err(Failure::Usage(text)) => {
+            let _ = fail(&text);
+            ExitCode::from(2)
+        }
         Err(Failure::Config(faults)) => {
             let _ = fail(&format!("invalid configuration:\n{faults}"));
             ExitCode::from(2)

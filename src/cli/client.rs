@@ -72,6 +72,11 @@ pub(super) struct Gateway {
 }
 
 impl GatewayOptions {
+    /// The project; empty for the gateway's own.
+    pub(super) fn project_id(&self) -> &str {
+        &self.project_id
+    }
+
     /// Connects to the gateway.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ pub(super) fn print_call<T: ProtoJson>(result: Result<Response<T>, Status>, form
 /// # Errors
 ///
 /// Always.
-fn failure(status: Status, format: Format) -> Result<(), Failure> {
+pub(super) fn failure(status: Status, format: Format) -> Result<(), Failure> {
     let (mut out, answer) = (io::stdout(), CallOutput::of::<()>(Err(status)));
     match format {
         Format::Text => answer.text(&mut out, colour())?,
@@ -148,6 +148,15 @@ impl CallOutput {
             }
         }
         Ok(())
+    }
+
+    /// The failure in one line: code, reason and message.
+    pub(super) fn line(&self) -> String {
+        let reason = self.details.iter().find_map(|detail| match detail {
+            ErrorDetail::ErrorInfo(info) => Some(format!(" {}", info.reason)),
+            _ => None,
+        });
+        clean(&format!("{}{}: {}", self.code(), reason.unwrap_or_default(), self.message))
     }
 
     /// For scripts: `google.rpc.Status` in protobuf's JSON form.
@@ -302,5 +311,6 @@ mod tests {
             assert!(status["details"].as_array().unwrap().contains(detail), "{detail} in {status:?}");
         }
         assert!(output.status().to_string().contains(r#"[{"@type":"#), "the type comes first");
+        assert_eq!(output.line(), "INVALID_ARGUMENT INVALID_REQUEST: 2 faults");
     }
 }

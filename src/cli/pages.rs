@@ -6,7 +6,8 @@ use tonic::{Code, Status};
 
 use super::client::Gateway;
 use crate::pb::{
-    ListAttachedDomainsRequest, ListAttachedDomainsResponse, ListCertificatesRequest, ListCertificatesResponse,
+    BoundDomain, ListAttachedDomainsRequest, ListAttachedDomainsResponse, ListCertificatesRequest,
+    ListCertificatesResponse,
 };
 
 /// As many rows as the cloud returns at once.
@@ -74,7 +75,7 @@ async fn reading<L: Paged>(gateway: &Gateway, list: &mut L) -> Result<Option<L::
 /// # Errors
 ///
 /// The last failure.
-async fn patiently<T>(mut read: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
+pub(super) async fn patiently<T>(mut read: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
     let mut delay = DELAY;
     for _ in 1..ATTEMPTS {
         match read().await {
@@ -128,4 +129,18 @@ impl Paged for ListCertificatesRequest {
         all.size += page.size;
         all.certs.extend(page.certs);
     }
+}
+
+/// Every row of a certificate's attached domains.
+///
+/// # Errors
+///
+/// Those of [`every_page`].
+pub(super) async fn attached(gateway: &Gateway, certificate_id: &str) -> Result<Vec<BoundDomain>, Status> {
+    let mut list = ListAttachedDomainsRequest {
+        project_id: gateway.project_id.clone(),
+        certificate_id: certificate_id.to_owned(),
+        ..ListAttachedDomainsRequest::default()
+    };
+    Ok(every_page(gateway, &mut list).await?.bound_domains)
 }

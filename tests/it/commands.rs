@@ -1,5 +1,6 @@
 //! The commands for the certificate family, run as processes before a gateway and an emulated cloud.
 
+mod bulk;
 mod family;
 mod mistakes;
 mod shell;
@@ -23,7 +24,7 @@ pub(crate) const INSTANCES: [&str; 2] = ["f0fa1789-3b76-433b-a787-9892951c620e",
 /// An emulated cloud, and a gateway before it.
 pub(crate) struct Desk {
     pub(crate) cloud: SocketAddr,
-    _gateway: Gateway,
+    pub(crate) gateway: Gateway,
     pub(crate) target: String,
     _emulator: AbortOnDropHandle<()>,
 }
@@ -66,7 +67,7 @@ impl Desk {
         let emulator = AbortOnDropHandle::new(tokio::spawn(emulator.run(std::future::pending())));
         let gateway = planned(Gateway::facing(cloud).with("project-id", PROJECT)).start().await;
         let target = format!("http://{}", gateway.address);
-        Self { cloud, _gateway: gateway, target, _emulator: emulator }
+        Self { cloud, gateway, target, _emulator: emulator }
     }
 
     /// The environment of every command.
