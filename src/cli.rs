@@ -15,6 +15,7 @@ mod json;
 mod output;
 mod pages;
 mod reference;
+mod rotate;
 mod serve;
 mod table;
 
@@ -60,6 +61,11 @@ enum Command {
     Detach(change::Options),
     /// List the domain names that a certificate is bound to
     Attached(attached::Options),
+    /// Bind a certificate wherever another one is bound, through a gateway
+    ///
+    /// `certificates update` replaces the content of a certificate and needs no rebinding; a new trusted root CA switches
+    /// client verification off there, which `rotate` keeps.
+    Rotate(rotate::Options),
     /// List, get, create, update and delete certificates
     #[command(subcommand)]
     Certificates(certificates::Command),
@@ -118,6 +124,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
             Command::Attach(options) => change::attach(options, environment).await,
             Command::Detach(options) => change::detach(options, environment).await,
             Command::Attached(options) => attached::run(options, environment).await,
+            Command::Rotate(options) => rotate::run(options, environment).await,
             Command::Certificates(command) => certificates::run(command, environment).await,
             Command::Health(options) => health::run(options, environment).await,
             Command::Check(flags) => check(flags, environment),

@@ -3,6 +3,7 @@
 mod bulk;
 mod family;
 mod mistakes;
+mod rotate;
 mod shell;
 
 use std::{collections::BTreeMap, net::SocketAddr};
