@@ -137,7 +137,7 @@ fn read(file: &Path, is_stdin: bool, action: Action) -> Result<Vec<Group>, Failu
     input::read(&text, file, action).map_err(fault)
 }
 
-/// Prints what a run would do.
+/// Prints the plan of a run.
 fn show_plan(action: Action, groups: &[Group], past: &Past, batch_size: usize, output: Format) -> io::Result<()> {
     let mut out = io::stdout();
     let (mut rows, mut objects) = (Vec::new(), Vec::new());

@@ -47,7 +47,7 @@ pub(super) struct Target {
     key: Option<PathBuf>,
 }
 
-/// A gateway, and what each call to it carries.
+/// A gateway, with the project, the token and the deadline of each call to it.
 #[derive(Debug, Args)]
 pub(super) struct GatewayOptions {
     #[command(flatten)]
@@ -122,7 +122,7 @@ impl Gateway {
 }
 
 impl Target {
-    /// Fills in from the environment what no flag gives.
+    /// Fills in options without a flag from the environment.
     fn with(&self, environment: Environment<'_>) -> Self {
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
         // Files from the environment are for https targets alone: another target may be given for one call.

@@ -34,7 +34,7 @@ pub(super) struct Options {
     /// Duration of a change of a certificate; a second change is refused meanwhile (APIG.3500)
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = change_time)]
     change_time: Duration,
-    /// What attaching does to a domain that has another certificate
+    /// Effect of attaching to a domain that has another certificate
     #[arg(long, value_enum, default_value_t = Second::Refused)]
     second_certificate: Second,
 }

@@ -20,6 +20,7 @@ use crate::telemetry::code_name;
 /// The output format of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
+    /// For people: tables, and failures with their details
     Text,
     /// The response in protobuf's JSON form, or google.rpc.Status
     Json,

@@ -17,7 +17,7 @@ pub(super) struct Binding {
     pub(super) verifies_clients: bool,
 }
 
-/// What attaching does to a domain that has another certificate: the documents have both a code for the refusal and no
+/// The effect of attaching to a domain that has another certificate: the documents have both a code for the refusal and no
 /// word on when it is given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SecondCertificate {

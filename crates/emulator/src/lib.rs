@@ -168,7 +168,7 @@ impl Emulator {
         self
     }
 
-    /// Sets what attaching does to a domain that has another certificate; by default it is refused.
+    /// Sets the effect of attaching to a domain that has another certificate; by default it is refused.
     #[must_use]
     pub fn with_second_certificate(mut self, second: SecondCertificate) -> Self {
         self.cloud.second_certificate = second;

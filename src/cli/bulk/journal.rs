@@ -185,7 +185,7 @@ fn whole_lines(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
 }
 
-/// Whether a file without a whole line is what a crash leaves of a journal, and not another file.
+/// Whether a file without a whole line is the torn first line of a journal, and not another file.
 fn is_torn_start(bytes: &[u8]) -> bool {
     const START: &[u8] = br#"{"line":"run","#;
     bytes.starts_with(START) || START.starts_with(bytes)

@@ -29,7 +29,7 @@ async fn of_one_call() {
     let desk = Desk::new().await;
     let variables = &desk.variables()[..];
     let (empty, no_pem) = (File::new("empty", ""), File::new("chain.pem", "canary"));
-    let create = |chain: &'static str| ["certificates", "create", "--name", "n", "--cert-content-file", chain];
+    let create = |chain: &'static str| ["certificates", "create", "--name", "mistaken", "--cert-content-file", chain];
     let missing = [&create("/no/such/file")[..], &["--private-key-file", "/no/such/file"]].concat();
     let mut no_key = create("chain").to_vec();
     no_key[5] = &no_pem.path;
