@@ -36,7 +36,7 @@ struct Outage {
     /// The status of every response; without it, requests are handled as usual.
     #[serde(default, deserialize_with = "status")]
     status: Option<StatusCode>,
-    /// Only every so manieth request fails, from this one on; by default each one.
+    /// Every Nth request fails, from this one on; by default each one.
     every: Option<NonZeroU32>,
     /// Whether requests are handled nevertheless, but the caller is not told.
     #[serde(default)]
