@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt, stream};
 use tonic::{Code, Request, Response, Status};
 use tonic_health::{
     pb::{
@@ -37,7 +37,7 @@ impl Health for Service {
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Statuses>, Status> {
         match self.0.watch(request).await {
-            Ok(response) => Ok(response.map(|statuses| statuses.boxed())),
+            Ok(response) => Ok(response.map(StreamExt::boxed)),
             // tonic-health ends the stream, which clients repeat for ever. The protocol has a status for it, and a stream that
             // stays; no service is added later.
             Err(status) if status.code() == Code::NotFound => {

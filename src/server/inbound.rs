@@ -164,7 +164,7 @@ impl<S> Inbound<S> {
             Err(rejected) => return status::rejected(rejected).status(is_change).into_http(),
         };
         let _open = Counted::new(Arc::clone(shared), |shared| &shared.metrics.calls_in_progress);
-        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, shared.timeout, is_change) {
+        let (deadline, is_gzip) = match terms(&mut head.headers, record.started, shared.timeout, is_change) {
             Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
@@ -204,7 +204,7 @@ impl<S> Inbound<S> {
             Ok(permit) => permit,
             Err(rejected) => return status::rejected(rejected).status(true).into_http(),
         };
-        let (deadline, is_gzip) = match self.terms(&mut head.headers, record.started, self.shared.timeout, true) {
+        let (deadline, is_gzip) = match terms(&mut head.headers, record.started, self.shared.timeout, true) {
             Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
@@ -231,7 +231,7 @@ impl<S> Inbound<S> {
             Ok(permit) => permit,
             Err(rejected) => return status::rejected(rejected).status(true).into_http(),
         };
-        let (deadline, is_gzip) = match self.terms(&mut head.headers, Instant::now(), LONGEST_STREAM, true) {
+        let (deadline, is_gzip) = match terms(&mut head.headers, Instant::now(), LONGEST_STREAM, true) {
             Ok(terms) => terms,
             Err(status) => return status.into_http(),
         };
@@ -257,21 +257,6 @@ impl<S> Inbound<S> {
 
     fn admit(&self, class: Class, head: &Parts, now: Instant) -> Result<Arc<Permit>, Rejected> {
         self.accounts.admit(class, metadata::size(head), now.into_std()).map(Arc::new)
-    }
-
-    /// The deadline of a call, after `most` at the latest, and whether its message may be packed with gzip.
-    fn terms(
-        &self,
-        headers: &mut HeaderMap,
-        now: Instant,
-        most: Duration,
-        is_change: bool,
-    ) -> Result<(Instant, bool), Status> {
-        let timeout = metadata::timeout(headers, most).map_err(|()| status::malformed_timeout().status(is_change))?;
-        if timeout.is_zero() {
-            return Err(status::deadline_exceeded(false).status(is_change));
-        }
-        Ok((now + timeout, request_body::take_encoding(headers, is_change)?))
     }
 
     /// The one deadline of a call: past it the work is dropped, and its connection to the cloud with it.
@@ -305,6 +290,15 @@ impl<S> Inbound<S> {
         self.shared.metrics.panics.inc();
         status::panicked(progress.is_unknown()).status(is_change).into_http()
     }
+}
+
+/// The deadline of a call, after `most` at the latest, and whether its message may be packed with gzip.
+fn terms(headers: &mut HeaderMap, now: Instant, most: Duration, is_change: bool) -> Result<(Instant, bool), Status> {
+    let timeout = metadata::timeout(headers, most).map_err(|()| status::malformed_timeout().status(is_change))?;
+    if timeout.is_zero() {
+        return Err(status::deadline_exceeded(false).status(is_change));
+    }
+    Ok((now + timeout, request_body::take_encoding(headers, is_change)?))
 }
 
 /// One more in a gauge for as long as it lives.
