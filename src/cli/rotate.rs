@@ -70,27 +70,27 @@ pub(super) async fn run(options: Options, environment: Environment<'_>) -> Resul
     let path = settings.journal.clone().unwrap_or_else(|| PathBuf::from(format!("rotate-{from}-{to}.journal")));
     let gateway = gateway.connect(environment).await?;
 
-    let (journal, past) = if settings.dry_run {
-        (None, peek(Some(&path), &run, settings.go_on)?)
-    } else {
-        let (journal, past) = Journal::open(Some(&path), &run, settings.go_on)?;
-        (Some(journal), past)
-    };
+    let planned = peek(Some(&path), &run, settings.go_on)?.plan;
     let ends = match read_ends(&gateway, &from, &to).await {
         Ok(ends) => ends,
         Err(status) => return failure(status, output),
     };
     // A rotation that continues has moved a part of its plan, which the old certificate's list no longer has.
-    let mut entries = past.plan.clone().unwrap_or_default();
-    entries.extend(ends.bound.iter().filter(|entry| !entries.contains(entry)).cloned().collect::<Vec<_>>());
+    let mut entries = planned.clone().unwrap_or_default();
+    let known: HashSet<&Entry> = planned.iter().flatten().collect();
+    entries.extend(ends.bound.iter().filter(|entry| !known.contains(entry)).cloned());
     let faults = plan::faults(&ends.new, &entries, SystemTime::now());
     if !faults.is_empty() {
         return show_faults(&to, &faults, output);
     }
-    let Some(mut journal) = journal else { return Ok(show_plan(&entries, &ends.on_new, output)?) };
+    if settings.dry_run {
+        return Ok(show_plan(&entries, &ends.on_new, output)?);
+    }
     if entries.is_empty() {
         return Moved::default().print(output);
     }
+    // Not before: nothing is left behind by a rotation that does not begin.
+    let (mut journal, past) = Journal::open(Some(&path), &run, settings.go_on)?;
     if past.plan.as_ref() != Some(&entries) {
         journal.plan(&entries)?;
     }
