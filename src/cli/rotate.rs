@@ -231,9 +231,11 @@ impl Rotation<'_> {
         }
         // Even after an interruption: these domains have no certificate now.
         let delivery = self.sender.deliver_at_once(Action::Attach, batch, Stop::Ignored).await;
-        if let Delivery::Failed(refusal) = &delivery {
-            self.sender.halt(format!("{} bindings of a batch have no certificate now", batch.entries.len()));
-            self.sender.say(&refusal.line);
+        if !matches!(delivery, Delivery::Done) {
+            let names: Vec<&str> = batch.entries.iter().map(|entry| entry.domain.as_str()).collect();
+            let gap = format!("without a certificate now: {}", names.join(", "));
+            self.sender.say(&gap);
+            self.sender.halt(gap);
         }
         delivery
     }

@@ -86,7 +86,7 @@ pub(in crate::cli) struct Past {
     states: HashMap<(Action, String, Entry), State>,
     /// The bindings to move, of a rotation.
     pub(in crate::cli) plan: Option<Vec<Entry>>,
-    /// Whether a new run may replace the journal: nothing was sent, or every result is known.
+    /// Whether a new run may replace the journal: nothing was changed, or every result is known.
     is_settled: bool,
 }
 
@@ -113,13 +113,13 @@ impl Past {
     /// Reads whole lines. Returns the past and the highest number of a batch.
     fn read(text: &str, run: &Run) -> Result<(Self, u64), String> {
         let (mut past, mut begun, mut highest) = (Self::default(), BTreeMap::new(), 0);
-        past.is_settled = true;
+        let mut is_complete = false;
         for (text, number) in text.lines().zip(1_u64..) {
             let line = serde_json::from_str(text).map_err(|_| format!("line {number} is not one of a journal"))?;
             if number == 1 && !matches!(line, Line::Run(_)) {
                 return Err("does not begin with its run".into());
             }
-            past.is_settled = line == Line::Complete || (past.is_settled && matches!(line, Line::Run(_)));
+            is_complete = line == Line::Complete;
             match line {
                 Line::Run(known) if known == *run => {}
                 Line::Run(known) => {
@@ -147,6 +147,7 @@ impl Past {
                 Line::Complete => {}
             }
         }
+        past.is_settled = is_complete || past.states.values().all(|state| *state == State::Open);
         Ok((past, highest))
     }
 }

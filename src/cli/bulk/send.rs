@@ -54,7 +54,7 @@ pub(in crate::cli) enum Stop {
 pub(in crate::cli) enum Delivery {
     Done,
     Failed(Refusal),
-    /// The run has been stopped.
+    /// The run has been stopped, and nothing was changed.
     NotSent,
 }
 
@@ -275,7 +275,11 @@ impl Sender {
             Err(refusal) => {
                 self.noted(self.journal.borrow_mut().end(number, refusal.outcome, Some(&refusal.line)));
                 if refusal.is_about_every_call() {
-                    self.halt("the failure is not of a batch alone".into());
+                    self.halt(refusal.line.clone());
+                    // The reason is told once, and not for each batch in flight.
+                    if refusal.outcome == Outcome::Failed {
+                        return Delivery::NotSent;
+                    }
                 }
                 Delivery::Failed(refusal)
             }

@@ -107,6 +107,19 @@ fn a_journal_is_not_replaced_while_it_is_needed() {
 }
 
 #[test]
+fn a_journal_of_failures_alone_gives_way_to_a_new_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    for (outcome, gives_way) in [(Outcome::Failed, true), (Outcome::Unknown, false), (Outcome::Done, false)] {
+        let (mut journal, _) = Journal::open(Some(&path), &run(), true).unwrap();
+        let number = journal.begin(Action::Attach, &batch(&["a"])).unwrap();
+        journal.end(number, outcome, None).unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(Some(&path), &run(), false).is_ok(), gives_way, "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_complete_journal_gives_way_to_a_new_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
