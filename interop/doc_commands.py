@@ -92,6 +92,7 @@ EXPECTED = [
     ("docs/call.md", ["buf curl", "--cacert"], lists_the_binding),
     ("docs/call.md", ["apig-grpc-gateway attach"], says(r"^OK\b")),
     ("docs/call.md", ["jq", "grpcurl", "/CreateCertificate"], creates_a_certificate),
+    ("docs/commands.md", ["apig-grpc-gateway attach", "--from-file domains.csv"], says(r"\b2 attached\b")),
     ("docs/generate.md", ["grpcurl", "-protoset-out api.binpb"],
      writes("api.binpb", "google/api/http.proto", "google/protobuf/timestamp.proto", "certificate_service.proto")),
     ("docs/generate.md", ["grpcurl", "-protoset-out errors.binpb"],
@@ -217,6 +218,9 @@ def main(program):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         enter(folder, {"gateway.example.org": "127.0.0.2"})
         certificates(folder)
+        # The file that the page on commands shows.
+        shown = re.search(r"^```csv\n(.*?)^```$", (ROOT / "docs/commands.md").read_text(), re.DOTALL | re.MULTILINE)
+        (folder / "domains.csv").write_text(shown[1])
         (folder / "bin").mkdir()
         (folder / "bin/apig-grpc-gateway").symlink_to(program)
         plain = {name: value for name, value in os.environ.items()
