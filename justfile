@@ -9,10 +9,10 @@ seed := env("SEED", "1")
 # The gateway for checks from outside, without the long link-time optimization of a release.
 program := "target/ci/apig-grpc-gateway"
 
-# The checks of a change, in under ten minutes.
+# The checks of a change, in about ten minutes.
 check: fmt clippy test doc proto deny demo
 
-# Everything that CI checks, cheapest first; in under 35 minutes on two cores.
+# Everything that CI checks, cheapest first; in under 50 minutes on two cores.
 all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples bench-lints instructions
 
 # The long runs before a release: they take hours.
