@@ -152,6 +152,14 @@ impl Past {
     }
 }
 
+/// The run that a journal begins with.
+fn run_of(text: &str) -> Option<Run> {
+    match serde_json::from_str(text.lines().next()?).ok()? {
+        Line::Run(run) => Some(run),
+        _ => None,
+    }
+}
+
 fn describe(run: &Run) -> String {
     match &run.certificates {
         Some((from, to)) => format!("{} --from {from} --to {to}", run.command),
@@ -233,10 +241,11 @@ impl Journal {
             }
             return Ok((journal, past));
         }
-        match past {
+        // Any run that is settled gives way, also one of another command.
+        match run_of(&text).map_or(past, |known| Past::read(&text, &known)) {
             Ok((past, _)) if past.is_settled => {}
-            Err(what) if !what.starts_with("is of another run") => return Err(fault(&what)),
-            _ => return Err(fault(&"is of a run that has not ended: --continue goes on with it, or remove it")),
+            Err(what) => return Err(fault(&what)),
+            Ok(_) => return Err(fault(&"is of a run that has not ended: --continue goes on with it, or remove it")),
         }
         file.set_len(0).map_err(|error| fault(&error))?;
         file.seek(SeekFrom::Start(0)).map_err(|error| fault(&error))?;

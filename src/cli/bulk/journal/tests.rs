@@ -135,3 +135,20 @@ fn a_complete_journal_gives_way_to_a_new_run() {
     let (_, past) = Journal::open(Some(&path), &run(), true).unwrap();
     assert_eq!(past.state(Action::Attach, "c", &entry("a")), State::Open);
 }
+
+#[test]
+fn a_complete_journal_gives_way_to_another_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let (mut journal, _) = Journal::open(Some(&path), &run(), false).unwrap();
+    let number = journal.begin(Action::Attach, &batch(&["a"])).unwrap();
+    journal.end(number, Outcome::Done, None).unwrap();
+    let other = Run::of("detach", "p");
+    drop(journal);
+    Journal::open(Some(&path), &other, false).unwrap_err();
+    let (mut journal, _) = Journal::open(Some(&path), &run(), true).unwrap();
+    journal.complete().unwrap();
+    drop(journal);
+    Journal::open(Some(&path), &other, true).unwrap_err();
+    Journal::open(Some(&path), &other, false).unwrap();
+}
