@@ -336,7 +336,8 @@ async fn mistakes_end_with_one_line_and_change_nothing() {
     let unended = File::new(
         "other.journal",
         "{\"line\":\"run\",\"version\":1,\"command\":\"detach\",\"project_id\":\"\"}\n\
-         {\"line\":\"begin\",\"number\":1,\"action\":\"detach\",\"certificate_id\":\"c0\",\"domains\":[]}\n",
+         {\"line\":\"begin\",\"number\":1,\"action\":\"detach\",\"certificate_id\":\"c0\",\
+         \"domains\":[{\"domain\":\"d0.example.com\",\"instance_ids\":[]}]}\n",
     );
     let nobody = [("APIG_GATEWAY_TARGET", "127.0.0.1:9"), ("APIG_GATEWAY_TOKEN", TOKEN)];
     let variables = desk.variables();
