@@ -3,7 +3,7 @@
 //!
 //! # The life of a call
 //!
-//! 1. [`server`] accepts the connection, in one of its workers, and speaks HTTP/2 over TLS (`tls`) or not; the caller is
+//! 1. [`server`] accepts the connection, and one of its workers speaks HTTP/2 over TLS (`tls`) or not; the caller is
 //!    a `peer`. `server::inbound` gives the call its request id, its deadline and its permit (`admission`), reads its
 //!    message, and answers for every failure underneath.
 //! 2. `service` validates the message (`validate`), asks `policy` whether the peer may, and hands it to `cloud`.
