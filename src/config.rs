@@ -158,7 +158,7 @@ impl Config {
             None => LogFormat::by_terminal(),
         };
         let log_level = read.text("log-level").unwrap_or_default();
-        if log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        if log_level.parse::<tracing_subscriber::filter::Targets>().is_err() {
             read.fault("log-level", "must be error, warn, info, debug, trace, or a filter of them");
         }
         let Read { given, notes, faults } = read.finish();

@@ -14,8 +14,8 @@ use tracing::{
     span,
 };
 use tracing_subscriber::{
-    EnvFilter,
     field::RecordFields,
+    filter::{ParseError, Targets},
     fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format},
     prelude::*,
     registry::LookupSpan,
@@ -48,7 +48,7 @@ impl LogFormat {
 pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
     // A peer that violates the protocol must not be able to fill the log, except at a debug level.
     let quiet = if matches!(level, "error" | "warn" | "info") { ",h2=off,hyper=error" } else { "" };
-    let filter = EnvFilter::try_new(format!("{level}{quiet}")).map_err(|fault| fault.to_string())?;
+    let filter: Targets = format!("{level}{quiet}").parse().map_err(|fault: ParseError| fault.to_string())?;
     open().map_err(|fault| format!("can't log to standard error: {fault}"))?;
     // Internal errors of the library would bypass the sink.
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines).log_internal_errors(false);

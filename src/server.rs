@@ -11,6 +11,7 @@ mod inbound;
 mod listener;
 mod metadata;
 mod record;
+mod reflection;
 mod request_body;
 mod stream;
 mod worker;
@@ -34,7 +35,6 @@ use crate::{
     audit::{Audit, Destination},
     cloud::{self, Client},
     credentials::{self, Credentials, Project},
-    pb,
     policy::Policy,
     service::{self, Certificates},
     telemetry::{Abort, Metrics},
@@ -215,13 +215,14 @@ impl Server {
             .tls
             .clone()
             .map(|(files, loaded)| Arc::new(Tls::start(files, loaded, Arc::clone(&shared.metrics))));
+        let routes = routes(&health);
         let mut acceptor = Acceptor::new(socket, &settings, Arc::clone(&shared));
         let worker = |_| {
             let (policy, metrics) = (settings.policy.clone(), Arc::clone(&shared.metrics));
             let service = Certificates::new(cloud.with_pool(pool()?), policy, settings.require_instance_ids, metrics);
             // No compression in tonic: it reads messages that are complete and decompressed already.
             let service = service::Server::new(service).max_decoding_message_size(settings.max_message_size);
-            let inbound = Inbound::new(service, routes(&health), Arc::clone(&shared));
+            let inbound = Inbound::new(service, routes.clone(), Arc::clone(&shared));
             Ok(Worker::new(acceptor.add_worker(), inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
         let workers = (0..settings.workers).map(worker).collect::<Result<_, _>>()?;
@@ -296,18 +297,6 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
 
 /// Health and reflection.
 fn routes(health: &HealthReporter) -> Routes {
-    // Each reflection service lists the other one too, so that all clients see the same services.
-    let reflection = |other| {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(other)
-    };
-    let v1 = reflection(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET).build_v1();
-    let v1alpha = reflection(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha();
-    let v1 = v1.expect("descriptors are generated at build time").max_decoding_message_size(stream::MAX_MESSAGE);
-    let v1alpha = v1alpha.expect("descriptors are generated at build time");
-    let v1alpha = v1alpha.max_decoding_message_size(stream::MAX_MESSAGE);
-    let health = health::Service::of(health.clone());
-    Routes::new(health.max_decoding_message_size(stream::MAX_MESSAGE)).add_service(v1).add_service(v1alpha).prepare()
+    let health = health::Service::of(health.clone()).max_decoding_message_size(stream::MAX_MESSAGE);
+    Routes::new(health).add_service(reflection::v1()).add_service(reflection::v1alpha()).prepare()
 }
