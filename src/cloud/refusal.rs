@@ -1,10 +1,11 @@
 //! Decodes an error response into a [`Refusal`]: kind, error code, message, ids. Accepts every error body that the cloud's
 //! SDKs accept; for any other body the HTTP status determines the kind. [`crate::status`] maps kinds to gRPC codes.
 
+mod json;
+
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
-
+use self::json::{Object, Value};
 use super::catalogue::{self, Kind, Plane, Processed, Row};
 use crate::mask::Masker;
 
@@ -47,8 +48,8 @@ impl Refusal {
     ) -> Self {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}').trim();
-        let json = serde_json::from_str::<Value>(text).ok();
-        let found = json.map(|json| Body::of(json, status, masker)).unwrap_or_default();
+        let object = serde_json::from_str::<Object<'_>>(text).ok();
+        let found = object.map(|object| Body::of(&object, status, masker)).unwrap_or_default();
         Self {
             status,
             message: match (&found.message, &found.code) {
@@ -187,13 +188,11 @@ impl Body {
     /// The field names of code and message in the cloud's services and IAM: at the top level, or one level below.
     const PAIRS: [(&str, &str); 3] = [("error_code", "error_msg"), ("errorCode", "errorMsg"), ("code", "message")];
 
-    fn of(json: Value, status: u16, masker: &Masker<'_>) -> Self {
-        let Value::Object(top) = json else { return Self::default() };
-        let inner = || top.values().filter_map(Value::as_object);
-        let pair = |object: &Map<_, _>| Self::pair(object, status, masker);
-        let (code, message) = pair(&top).or_else(|| inner().find_map(pair)).unwrap_or_default();
+    fn of(top: &Object<'_>, status: u16, masker: &Masker<'_>) -> Self {
+        let pair = |object| Self::pair(object, status, masker);
+        let (code, message) = pair(top).or_else(|| top.inner().find_map(pair)).unwrap_or_default();
         let text = |name: &str, most: usize| {
-            std::iter::once(&top).chain(inner()).find_map(|object| short(object.get(name)?, most, masker))
+            std::iter::once(top).chain(top.inner()).find_map(|object| short(object.get(name)?, most, masker))
         };
         Self {
             code,
@@ -204,25 +203,26 @@ impl Body {
     }
 
     /// Code and message of one object. One of the two suffices.
-    fn pair(object: &Map<String, Value>, status: u16, masker: &Masker<'_>) -> Option<(Option<String>, Option<String>)> {
+    fn pair(object: &Object<'_>, status: u16, masker: &Masker<'_>) -> Option<(Option<String>, Option<String>)> {
         // A documented code is not masked, even if it equals a short token.
-        let known =
-            |value: &Value| value.as_str().filter(|code| catalogue::find(code, status).is_some()).map(str::to_owned);
+        let known = |value: &Value<'_>| {
+            value.as_str().filter(|code| catalogue::find(code, status).is_some()).map(str::to_owned)
+        };
         Self::PAIRS.iter().find_map(|(code, message)| {
-            let code = object.get(*code).and_then(|value| known(value).or_else(|| short(value, 64, masker)));
+            let code = object.get(code).and_then(|value| known(value).or_else(|| short(value, 64, masker)));
             let code = code.filter(|code| is_code(code));
-            let message = object.get(*message).and_then(Value::as_str).map(|text| masker.mask(text).into_owned());
+            let message = object.get(message).and_then(Value::as_str).map(|text| masker.mask(text).into_owned());
             (code.is_some() || message.is_some()).then_some((code, message))
         })
     }
 }
 
 /// A short printable text or a number, as Keystone's codes are.
-fn short(value: &Value, most: usize, masker: &Masker<'_>) -> Option<String> {
+fn short(value: &Value<'_>, most: usize, masker: &Masker<'_>) -> Option<String> {
     let text = match value {
-        Value::String(text) => masker.mask(text).into_owned(),
+        Value::Text(text) => masker.mask(text).into_owned(),
         Value::Number(number) => masker.mask(&number.to_string()).into_owned(),
-        _ => return None,
+        Value::Object(_) | Value::Other => return None,
     };
     ((1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
 }
