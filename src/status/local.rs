@@ -3,14 +3,13 @@
 mod admission;
 mod credentials;
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
-use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RetryInfo};
 
 pub(crate) use self::admission::{rejected, request_stalled, too_far_ahead, too_many_entries, unsupported_encoding};
 pub(super) use self::credentials::{credentials_refused, unauthorized};
-use super::{Ending, OBSERVED, Outcome, size_limit};
+use super::{Ending, OBSERVED, Outcome, detail::Detail, size_limit};
 use crate::{
     cloud::{LockQueueFull, Observed, RateLimited},
     validate::Violations,
@@ -71,7 +70,7 @@ pub(crate) struct Local {
     code: Code,
     reason: Reason,
     metadata: Vec<(&'static str, String)>,
-    details: Vec<ErrorDetail>,
+    details: Vec<Detail>,
     outcome: Option<Outcome>,
     observed: Option<Observed>,
     message: Cow<'static, str>,
@@ -111,11 +110,11 @@ impl Local {
     }
 
     fn retry_in(self, wait: Duration) -> Self {
-        self.detail(RetryInfo::new(Some(wait)))
+        self.detail(Detail::retry_info(wait))
     }
 
-    fn detail(mut self, detail: impl Into<ErrorDetail>) -> Self {
-        self.details.push(detail.into());
+    fn detail(mut self, detail: Detail) -> Self {
+        self.details.push(detail);
         self
     }
 
@@ -151,9 +150,8 @@ impl Local {
             message.push_str(": ");
             message.push_str(&cause);
         }
-        let metadata: HashMap<_, _> = self.metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let info = ErrorInfo::new(self.reason.as_str(), GATEWAY, metadata);
-        let details = std::iter::once(info.into()).chain(self.details).collect();
+        let info = Detail::error_info(self.reason.as_str(), GATEWAY, self.metadata);
+        let details = std::iter::once(info).chain(self.details).collect();
         let mut status = size_limit::status(self.code, &message, details);
         if self.code == Code::Unavailable && outcome == Some(Outcome::Unknown) {
             // Keeps clients that repeat `UNAVAILABLE` by themselves from making a change twice (gRFC A6).
@@ -177,7 +175,7 @@ pub(crate) fn caller_not_allowed(part: &'static str, method: &str) -> Local {
 /// The request breaks rules that are known before anything is sent.
 pub(crate) fn invalid_request(violations: &Violations) -> Local {
     let mut space = VIOLATIONS_SPACE;
-    let named: Vec<FieldViolation> = violations
+    let named = violations
         .first
         .iter()
         .take_while(|violation| {
@@ -187,8 +185,8 @@ pub(crate) fn invalid_request(violations: &Violations) -> Local {
             space = space.saturating_sub(taken);
             fits
         })
-        .map(|violation| FieldViolation::new(&violation.field, violation.description))
-        .collect();
+        .map(|violation| (violation.field.clone(), violation.description));
+    let named = Detail::bad_request(named);
     let first =
         violations.first.first().map(|first| format!("{} {}", first.field, first.description)).unwrap_or_default();
     let message = match violations.total {
@@ -198,7 +196,7 @@ pub(crate) fn invalid_request(violations: &Violations) -> Local {
     Local::new(Code::InvalidArgument, Reason::InvalidRequest, message)
         .fact("violations", violations.total.to_string())
         .not_sent()
-        .detail(BadRequest::new(named))
+        .detail(named)
 }
 
 /// The request is not a valid protobuf message.

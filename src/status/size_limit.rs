@@ -2,7 +2,8 @@
 //! `RESOURCE_EXHAUSTED` in place of the error.
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetail, StatusExt as _};
+
+use super::detail::{self, Detail};
 
 /// The space of message and details as they travel. The rest of 8 KiB is for ids and the usual headers.
 const BUDGET: usize = 7_300;
@@ -11,18 +12,13 @@ const BUDGET: usize = 7_300;
 pub(super) const MOST_OPAQUE: usize = 1_024;
 
 /// Builds a status. When the details do not fit, the last ones are left out first; the first always stays.
-pub(super) fn status(code: Code, message: &str, details: Vec<ErrorDetail>) -> Status {
+pub(super) fn status(code: Code, message: &str, mut details: Vec<Detail>) -> Status {
     // At most: `grpc-message` is percent-encoded, but not every mark is.
     let encoded_message: usize = message.bytes().map(|byte| if byte.is_ascii_alphanumeric() { 1 } else { 3 }).sum();
-    let mut status = Status::with_error_details_vec(code, message, details);
-    while encoded_message + status.details().len().div_ceil(3) * 4 > BUDGET {
-        // Rarely: read back, so that the usual case pays for no copies.
-        let mut details = status.get_error_details_vec();
-        if details.len() <= 1 {
-            break;
-        }
+    let mut encoded = detail::encode(code, message, &details);
+    while encoded_message + encoded.len().div_ceil(3) * 4 > BUDGET && details.len() > 1 {
         details.pop();
-        status = Status::with_error_details_vec(code, message, details);
+        encoded = detail::encode(code, message, &details);
     }
-    status
+    Status::with_details(code, message, encoded)
 }

@@ -1,9 +1,8 @@
 //! The statuses of missing and refused credentials.
 
 use tonic::Code;
-use tonic_types::RequestInfo;
 
-use super::{Local, Reason};
+use super::{Detail, Local, Reason};
 use crate::{
     cloud::{ClockSkew, Refusal},
     credentials::CredentialError,
@@ -67,7 +66,7 @@ pub(crate) fn credentials_refused(refusal: &Refusal, skew: Option<ClockSkew>) ->
         local = local.fact("error_code", code);
     }
     if let Some(id) = &refusal.request_id {
-        local = local.fact("request_id", id).detail(RequestInfo::new(id, ""));
+        local = local.fact("request_id", id).detail(Detail::request_info(id));
     }
     if let Some(skew) = skew {
         local = local.fact("clock_skew", skew);
