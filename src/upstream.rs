@@ -326,11 +326,12 @@ impl Target {
 
 /// Path and query for the wire; `None` if a reader of URLs would take them for others.
 fn path_and_query(path: &str, query: &str) -> Option<PathAndQuery> {
-    let is_dots = |segment: &str| {
-        let dots = segment.len() <= 6 && segment.starts_with(['.', '%']);
-        dots && matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+    let is_dots = |segment: &[u8]| {
+        matches!(segment, [b'.' | b'%', ..])
+            && segment.len() <= 6
+            && matches!(segment.to_ascii_lowercase().as_slice(), b"." | b".." | b"%2e" | b".%2e" | b"%2e." | b"%2e%2e")
     };
-    if !path.starts_with('/') || path.contains('\\') || path.split('/').any(is_dots) {
+    if !path.starts_with('/') || path.contains('\\') || path.as_bytes().split(|&byte| byte == b'/').any(is_dots) {
         return None;
     }
     let both = if query.is_empty() { PathAndQuery::try_from(path) } else { format!("{path}?{query}").try_into() };
