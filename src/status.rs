@@ -3,17 +3,15 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod detail;
 mod local;
 mod size_limit;
 
-use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
-use tonic_types::{
-    BadRequest, ErrorDetail, ErrorInfo, FieldViolation, Help, HelpLink, PreconditionFailure, PreconditionViolation,
-    QuotaFailure, QuotaViolation, RequestInfo, ResourceInfo, RetryInfo,
-};
 
+use self::detail::Detail;
 pub(crate) use self::local::Local;
 pub(crate) use self::local::{
     caller_not_allowed, deadline_exceeded, invalid_request, malformed_timeout, message_too_large, panicked, rejected,
@@ -89,20 +87,17 @@ fn refused(refusal: &Refusal, observed: Option<Observed>, request: &Resources<'_
     let reason = reason(refusal);
     let kind = refusal.kind();
     let mut metadata = metadata(refusal, is_unknown);
-    metadata.extend(observed.map(|observed| (OBSERVED.to_owned(), observed.as_str().to_owned())));
+    metadata.extend(observed.map(|observed| (OBSERVED, observed.as_str().to_owned())));
     let description = || refusal.row().map_or("", |row| row.meaning);
-    let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(&reason, CLOUD, metadata).into()];
-    if let Some(wait) = refusal.wait() {
-        details.push(RetryInfo::new(Some(wait)).into());
-    }
+    let mut details = vec![Detail::error_info(&reason, CLOUD, metadata)];
+    details.extend(refusal.wait().map(Detail::retry_info));
     match kind {
-        Kind::NotFound | Kind::AlreadyExists => details.push(resource(refusal, request).into()),
-        Kind::ResourceExhausted => details.push(quota(refusal).into()),
+        Kind::NotFound | Kind::AlreadyExists => details.push(resource(refusal, request)),
+        Kind::ResourceExhausted => details.push(quota(refusal)),
         Kind::FailedPrecondition => {
             let type_ = refusal.row().and_then(|row| row.subject).unwrap_or("CLOUD_STATE");
             let subject = request.certificate().map(|id| format!("certificates/{id}")).unwrap_or_default();
-            details
-                .push(PreconditionFailure::new(vec![PreconditionViolation::new(type_, subject, description())]).into());
+            details.push(Detail::precondition_failure(type_, subject, description()));
         }
         Kind::InvalidArgument
         | Kind::Unauthenticated
@@ -113,18 +108,13 @@ fn refused(refusal: &Refusal, observed: Option<Observed>, request: &Resources<'_
         | Kind::Unavailable
         | Kind::Internal => {}
     }
-    let violations: Vec<FieldViolation> = refusal
-        .parameters()
-        .take(MOST_PARAMETERS)
-        .map(|parameter| FieldViolation::new(request.field(parameter), description()))
-        .collect();
-    if !violations.is_empty() {
-        details.push(BadRequest::new(violations).into());
+    let violation = |parameter| (request.field(parameter).to_string(), description());
+    let mut violations = refusal.parameters().take(MOST_PARAMETERS).map(violation).peekable();
+    if violations.peek().is_some() {
+        details.push(Detail::bad_request(violations));
     }
-    if let Some(id) = &refusal.request_id {
-        details.push(RequestInfo::new(id, "").into());
-    }
-    details.push(Help::new(vec![HelpLink::new("Error codes of the API gateway", ERROR_CODES)]).into());
+    details.extend(refusal.request_id.as_deref().map(Detail::request_info));
+    details.push(Detail::help("Error codes of the API gateway", ERROR_CODES));
     let mut status = size_limit::status(code(kind), &refusal.message, details);
     pushback(&mut status, refusal, is_unknown);
     let outcome = is_unknown.then_some(Outcome::Unknown);
@@ -143,13 +133,10 @@ fn reason(refusal: &Refusal) -> String {
 }
 
 /// The facts of a refusal that a program can use.
-fn metadata(refusal: &Refusal, is_unknown: bool) -> HashMap<String, String> {
-    let mut metadata = HashMap::from([("http_status".to_owned(), refusal.status.to_string())]);
-    let mut note = |name: &str, value: Option<&str>| {
-        if let Some(value) = value {
-            metadata.insert(name.to_owned(), value.to_owned());
-        }
-    };
+fn metadata(refusal: &Refusal, is_unknown: bool) -> Vec<(&'static str, String)> {
+    let mut metadata = vec![("http_status", refusal.status.to_string())];
+    let mut note =
+        |name: &'static str, value: Option<&str>| metadata.extend(value.map(|value| (name, value.to_owned())));
     note("error_code", refusal.code.as_deref());
     note("request_id", refusal.request_id.as_deref());
     note(
@@ -173,21 +160,20 @@ fn metadata(refusal: &Refusal, is_unknown: bool) -> HashMap<String, String> {
 }
 
 /// The quota that is used up, and its size.
-fn quota(refusal: &Refusal) -> QuotaFailure {
+fn quota(refusal: &Refusal) -> Detail {
     let row = refusal.row();
     let subject = row.and_then(|row| row.subject).unwrap_or("requests");
-    let violation = match refusal.throttle() {
+    match refusal.throttle() {
         Some(Throttle { policy, limit, window }) => {
-            QuotaViolation::new(format!("{subject}:{policy}"), format!("{limit} in {} s", window.as_secs()))
+            Detail::quota_failure(format!("{subject}:{policy}"), format!("{limit} in {} s", window.as_secs()))
         }
-        None => QuotaViolation::new(subject, row.map_or("", |row| row.meaning)),
-    };
-    QuotaFailure::new(vec![violation])
+        None => Detail::quota_failure(subject.to_owned(), row.map_or("", |row| row.meaning).to_owned()),
+    }
 }
 
 /// The resource that is missing, or there already. The catalogue knows its type; its name is the request's, where only one
 /// can be meant.
-fn resource(refusal: &Refusal, request: &Resources<'_>) -> ResourceInfo {
+fn resource(refusal: &Refusal, request: &Resources<'_>) -> Detail {
     let row = refusal.row();
     let type_ = row.and_then(|row| row.resource).unwrap_or("resource");
     let meant = |kind| request.meant(kind, &refusal.message);
@@ -200,7 +186,7 @@ fn resource(refusal: &Refusal, request: &Resources<'_>) -> ResourceInfo {
         _ => None,
     };
     let owner = if request.project.is_empty() { String::new() } else { format!("projects/{}", request.project) };
-    ResourceInfo::new(type_, name.unwrap_or_default(), owner, row.map_or("", |row| row.meaning))
+    Detail::resource_info(type_, name.unwrap_or_default(), owner, row.map_or("", |row| row.meaning))
 }
 
 /// Tells clients that repeat by themselves when to do so (gRFC A6), or not to.

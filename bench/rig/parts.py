@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import time
 
+from rig.callers import direct
 from rig.programs import BUILD, ROOT, Failed, Load, Upstream, envoy, envoy_binary, floor, gateway, measure
 from rig.programs import plain, say
 
@@ -23,6 +24,7 @@ class Scale:
         self.idle = 200 if quick else 900
         self.calls = 100_000 if quick else 1_000_000
         self.warm_up = 300 if quick else 2000
+        self.direct = 1000 if quick else 10_000
 
 
 def turns(items, rounds):
@@ -197,4 +199,4 @@ def size(_):
 
 
 PARTS = {"throughput": throughput, "cold": cold, "idle": idle, "memory": memory, "tls": tls, "errors": errors, "big": big,
-         "workers": workers, "workers-big": workers_big, "size": size}
+         "direct": direct, "workers": workers, "workers-big": workers_big, "size": size}

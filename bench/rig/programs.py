@@ -194,7 +194,7 @@ class Upstream(Program):
         self.ask("PUT", f"/answer/{what}")
 
 
-def gateway(upstream, name="gateway", profile="release", tls=False, unix=None, flags=()):
+def gateway(upstream, name="gateway", profile="release", tls=False, unix=None, flags=(), env=None):
     """Ours, as `serve` is by default: every feature on, a line of log for each call."""
     port = free_port()
     listen = f"127.0.0.1:{port}" if unix is None else f"unix:{unix}"
@@ -206,7 +206,7 @@ def gateway(upstream, name="gateway", profile="release", tls=False, unix=None, f
         command += ["--tls-certificate", files / "server.pem", "--tls-key", files / "server.key"]
     if upstream.tls:
         command += ["--upstream-ca", files / "ca.pem"]
-    return Program(name, command, port, unix=unix)
+    return Program(name, command, port, env=env, unix=unix)
 
 
 def floor(upstream, profile="release"):

@@ -90,6 +90,15 @@ def big(seen):
     return table(["CPU µs a call with", "1 domain", "500", "1,000", "the second 500", "p50 µs with 1,000"], rows)
 
 
+def direct(seen):
+    rows = []
+    for name, run in seen.items():
+        caller, gateway = run["cpu"]["median"], run["gateway"]["median"]
+        rows.append([name, number(caller), number(gateway) if gateway else "", number(caller + gateway),
+                     *(number(run[key]["median"]) for key in ("p50", "p99"))])
+    return table(["one call after the other", "CPU µs of the caller", "of the gateway", "both", "p50 µs", "p99 µs"], rows)
+
+
 def size(seen):
     return table(["stripped binary", "MiB"], [[name, f"{length / 2**20:.1f}"] for name, length in seen.items()])
 
@@ -97,6 +106,7 @@ def size(seen):
 SECTIONS = {
     "throughput": ("Calls", throughput), "cold": ("Cold start", cold), "idle": ("Idle connections", idle),
     "memory": ("Memory over many calls", memory), "tls": ("TLS on both sides", compared),
+    "direct": ("Beside calling the cloud directly", direct),
     "errors": ("Errors with full details", compared), "big": ("Large requests", big), "workers": ("Two workers", compared),
     "workers-big": ("Two workers, 100 domains in each call", compared), "size": ("Size", size)}
 
@@ -106,15 +116,15 @@ def targets(seen):
     if "throughput" in seen:
         for name, load in seen["throughput"]["loads"].items():
             if name != "1":
-                yield f"CPU ÷ floor's, {name} in flight", load["ratios"]["floor"]["cpu"]["median"], 1.5
-                yield f"CPU ÷ Envoy's, {name} in flight", load["ratios"]["Envoy"]["cpu"]["median"], 0.25
+                yield f"CPU ÷ floor's, {name} in flight", load["ratios"]["floor"]["cpu"]["median"], 1.4
+                yield f"CPU ÷ plain's, {name} in flight", load["ratios"]["plain"]["cpu"]["median"], 0.85
             for key in ("p50", "p99"):
                 yield f"{key} ÷ plain's, {name} in flight", load["ratios"]["plain"][key]["median"], 1.0
     if "cold" in seen:
         yield "resident when idle, MiB", seen["cold"]["gateway"]["rss"]["median"] / 1024, 10
-        yield "cold start, ms", seen["cold"]["gateway"]["milliseconds"]["median"], 15
+        yield "cold start, ms", seen["cold"]["gateway"]["milliseconds"]["median"], 12
     if "idle" in seen:
-        yield "an idle connection, KiB", seen["idle"]["gateway"], 25
+        yield "an idle connection, KiB", seen["idle"]["gateway"], 23
     if "memory" in seen:
         _, first, _, _, last = seen["memory"]["rss"]
         yield "memory at the end ÷ at the first quarter", last / first, 1.05
@@ -130,7 +140,7 @@ def targets(seen):
     if "workers-big" in seen:
         yield "calls/s with 1 worker ÷ with 2, 100 domains", 1 / seen["workers-big"]["ratios"]["rate"]["median"], 0.67
     if "size" in seen:
-        yield "stripped binary, MiB", seen["size"]["gateway"] / 2**20, 12
+        yield "stripped binary, MiB", seen["size"]["gateway"] / 2**20, 14
 
 
 def verdicts(seen):
