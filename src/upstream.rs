@@ -39,7 +39,7 @@ pub(crate) use self::{
     proxy::Proxy,
     tls::TlsFiles,
 };
-use crate::{mask::Masker, telemetry::Metrics};
+use crate::{mask::Masker, telemetry::Metrics, tls::client_without_roots};
 
 /// The greatest length of an error's body that is read.
 pub(crate) const MOST_BODY: usize = 64 * 1024;
@@ -153,7 +153,7 @@ impl Settings {
     /// The certificates, the key or the proxy's address can't be used: the setting, and the reason.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         match &self.tls {
-            None => self.clients(&platform()?).and_then(|clients| clients.control().map(drop)),
+            None => self.clients(&self.platform()?).and_then(|clients| clients.control().map(drop)),
             Some(tls) => tls.check(self),
         }
     }
@@ -164,11 +164,19 @@ impl Settings {
         let (connections, tls) = (Arc::new(connections), Arc::clone(tls));
         Ok(Clients { connections, settings: self.clone(), tls, control: OnceLock::new() })
     }
-}
 
-/// TLS with the platform's roots alone.
-fn platform() -> Result<Arc<ClientConfig>, Fault> {
-    Material::default().config(false).map(Arc::new)
+    /// Whether the way to the upstream has TLS. The platform's roots take half a megabyte and milliseconds: without TLS they are
+    /// not read.
+    fn has_tls(&self) -> bool {
+        let is_https = |url: &Url| url.scheme() == "https";
+        is_https(&self.base) || self.proxy.as_ref().is_some_and(|proxy| is_https(proxy.url()))
+    }
+
+    /// TLS with the platform's roots alone.
+    fn platform(&self) -> Result<Arc<ClientConfig>, Fault> {
+        let config = if self.has_tls() { Material::default().config(false) } else { Ok(client_without_roots()) };
+        config.map(Arc::new)
+    }
 }
 
 impl Upstream {
@@ -183,7 +191,7 @@ impl Upstream {
 
     fn make(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, Fault> {
         let pool = match &settings.tls {
-            None => Arc::new(Pool::new(settings, &platform()?)?),
+            None => Arc::new(Pool::new(settings, &settings.platform()?)?),
             Some(tls) => tls.pool(settings)?,
         };
         let host = settings.base.host_str().unwrap_or_default();

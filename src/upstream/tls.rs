@@ -126,6 +126,9 @@ impl TlsFiles {
 
 impl Current {
     fn config(&mut self, settings: &Settings) -> Result<Arc<ClientConfig>, Fault> {
+        if self.material == Material::default() && !settings.has_tls() {
+            return Ok(Arc::new(tls::client_without_roots()));
+        }
         self.configs.get(&self.material, settings.shows_identity)
     }
 }

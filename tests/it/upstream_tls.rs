@@ -18,7 +18,7 @@ use tokio_rustls::{
 };
 use tonic::Code;
 
-use crate::support::{Authority, Gateway, Mount, documented, failed, soon};
+use crate::support::{Authority, Gateway, Mount, Program, documented, failed, soon};
 
 /// A cloud behind TLS that offers these protocols and answers 204; it tells the version of every request.
 pub(crate) async fn cloud(
@@ -141,4 +141,21 @@ async fn a_cloud_that_can_not_prove_its_name_gets_nothing() {
         assert!(failure.status.message().contains("certificate"), "{}", failure.status.message());
     }
     assert!(versions.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn only_an_upstream_with_tls_needs_the_platforms_roots() {
+    // A container without certificates of authorities.
+    let nowhere = [("SSL_CERT_FILE", "/nowhere/roots.pem"), ("SSL_CERT_DIR", "/nowhere")];
+    for (upstream, proxy, code) in [
+        ("http://127.0.0.1:1", None, 0),
+        ("http://127.0.0.1:1", Some("http://127.0.0.1:2"), 0),
+        ("http://127.0.0.1:1", Some("https://127.0.0.1:2"), 2),
+        ("https://127.0.0.1:1", None, 2),
+    ] {
+        let mut arguments = vec!["check", "--upstream", upstream];
+        arguments.extend(proxy.iter().flat_map(|proxy| ["--upstream-proxy", proxy]));
+        let ended = Program::run(&arguments, &nowhere).await;
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+    }
 }
