@@ -153,7 +153,7 @@ impl Settings {
     /// The certificates, the key or the proxy's address can't be used: the setting, and the reason.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         match &self.tls {
-            None => self.clients(&self.platform()?).and_then(|clients| clients.control().map(drop)),
+            None => self.clients(&self.platform()?).map(drop),
             Some(tls) => tls.check(self),
         }
     }

@@ -3,6 +3,7 @@
 mod bindings;
 mod input;
 mod journal;
+mod progress;
 mod report;
 mod send;
 

@@ -83,7 +83,7 @@ impl TlsFiles {
     pub(super) fn check(&self, settings: &Settings) -> Result<(), Fault> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let config = current.config(settings)?;
-        settings.clients(&config).and_then(|clients| clients.control().map(drop))
+        settings.clients(&config).map(drop)
     }
 
     /// Makes a pool that follows the files from now on.

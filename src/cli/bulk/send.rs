@@ -1,10 +1,9 @@
 //! Sends batches: each noted in the journal before and after, repeated only when it certainly changed nothing, and none
 //! after an interruption.
 
-use std::{cell::RefCell, fmt, io, pin::pin, time::Duration};
+use std::{cell::RefCell, io, pin::pin, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -13,6 +12,7 @@ use super::{
     Action, Bindings, Report, State,
     input::{Entry, Group},
     journal::{Journal, Outcome, Past},
+    progress::Progress,
 };
 use crate::{
     cli::{Failure, client::Gateway, output::CallOutput, pages, serve::Signals},
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Sender {
     pub(in crate::cli) journal: RefCell<Journal>,
     pub(in crate::cli) report: RefCell<Report>,
     stop: CancellationToken,
-    progress: ProgressBar,
+    progress: Progress,
     batch_size: usize,
 }
 
@@ -103,13 +103,7 @@ impl Refusal {
 
 impl Sender {
     pub(in crate::cli) fn new(gateway: Gateway, journal: Journal, report: Report, batch_size: usize) -> Self {
-        // On a terminal alone.
-        let progress = ProgressBar::with_draw_target(Some(report.domains() as u64), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} domains, {rate}, {eta} left");
-        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
-            let _ = write!(out, "{:.0}/s", state.per_sec());
-        };
-        progress.set_style(style.expect("the template is valid").with_key("rate", rate));
+        let progress = Progress::of(report.domains());
         Self {
             gateway,
             journal: RefCell::new(journal),
@@ -175,8 +169,7 @@ impl Sender {
             }
         }
         self.report.borrow_mut().earlier += earlier;
-        // They would make the rest look fast.
-        self.progress.dec_length(earlier as u64);
+        self.progress.exclude(earlier);
         if !unfinished.is_empty() {
             open.extend(self.look_up(action, &certificate_id, unfinished).await);
         }
@@ -249,7 +242,7 @@ impl Sender {
     }
 
     fn advance(&self, count: usize) {
-        self.progress.inc(count as u64);
+        self.progress.advance(count);
     }
 
     /// Sends one batch and notes it in the journal, unless the run has been stopped.
@@ -328,7 +321,7 @@ impl Sender {
 
     /// Ends the run. Its journal is complete if nothing is left to do or to clear up.
     pub(in crate::cli) fn finish(self, is_settled: impl FnOnce(&Report) -> bool) -> Report {
-        self.progress.finish_and_clear();
+        self.progress.clear();
         let is_settled = is_settled(&self.report.borrow());
         if is_settled {
             self.noted(self.journal.borrow_mut().complete());
