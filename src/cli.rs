@@ -1,5 +1,6 @@
 //! The command line: reads it, runs the command's module, and turns the result into an exit code.
 
+mod activation;
 mod attached;
 mod bulk;
 mod certificates;
@@ -12,6 +13,7 @@ mod errors;
 mod flags;
 mod health;
 mod json;
+mod notify;
 mod output;
 mod pages;
 mod reference;
@@ -30,7 +32,9 @@ use clap::{Parser, Subcommand};
 use self::flags::Flags;
 use crate::{
     config::{Environment, Faults},
-    log, sink,
+    log,
+    server::Sockets,
+    sink,
 };
 
 /// The name of the program.
@@ -165,7 +169,7 @@ impl Drop for FlushedAtExit {
 }
 
 fn check(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
-    let config = flags.load(environment)?;
+    let config = flags.load(environment, &Sockets::default())?;
     write!(io::stdout(), "{}", config.describe())?;
     Ok(())
 }

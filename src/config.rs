@@ -67,6 +67,7 @@ pub struct Config {
 /// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
+    Socket,
     Flag,
     Environment,
     File,
@@ -103,6 +104,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// The values as they were written, not yet validated.
 #[derive(Default)]
 pub struct Sources<'a> {
+    /// The addresses of sockets that a service manager has bound, by key.
+    pub sockets: BTreeMap<&'static str, String>,
     /// The flags, by key.
     pub flags: BTreeMap<&'static str, String>,
     /// Looks a variable up; tests pass their own.
@@ -118,7 +121,8 @@ impl std::fmt::Debug for Sources<'_> {
 }
 
 impl Config {
-    /// Makes a configuration: a flag takes precedence over the environment, and the environment over the file.
+    /// Makes a configuration: a socket that is bound already takes precedence over a flag, a flag over the environment, and the
+    /// environment over the file.
     ///
     /// # Errors
     ///
@@ -191,6 +195,7 @@ impl Config {
                         None => Cow::Borrowed(given.text.as_str()),
                     };
                     let source = match given.source {
+                        Source::Socket => "socket activation".to_owned(),
                         Source::Flag => format!("--{}", setting.key),
                         Source::Environment => setting.variable(),
                         Source::File => "file".to_owned(),

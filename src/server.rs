@@ -8,6 +8,7 @@ mod connection;
 mod eviction;
 mod health;
 mod inbound;
+mod inherited;
 mod listener;
 mod metadata;
 mod record;
@@ -27,9 +28,9 @@ use tracing::info;
 pub(crate) use self::authority::{Frames, MAX_BLOCK};
 pub(crate) use self::connection::Limits;
 pub(crate) use self::inbound::read_message;
-pub use self::listener::Address;
-pub(crate) use self::listener::{Access, Owner};
-use self::{acceptor::Acceptor, eviction::Evictable, inbound::Inbound, listener::Socket, worker::Worker};
+pub(crate) use self::listener::{Access, Owner, Socket};
+use self::{acceptor::Acceptor, eviction::Evictable, inbound::Inbound, worker::Worker};
+pub use self::{inherited::Sockets, listener::Address};
 use crate::{
     admission::{self, Admission},
     audit::{Audit, Destination},
@@ -187,19 +188,32 @@ impl Server {
     ///
     /// A port is in use, a socket can't be created, or the upstream's TLS configuration is invalid.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
+        Self::on(Sockets::default(), settings).await
+    }
+
+    /// The same on sockets that are bound already; binds those that are missing.
+    ///
+    /// # Errors
+    ///
+    /// As of [`bind`](Self::bind).
+    pub async fn on(sockets: Sockets, settings: Settings) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let socket = Socket::open(&settings.listen, settings.listen_access)
-            .await
-            .map_err(|cause| StartError::Listen { address: settings.listen.to_string(), cause })?;
-        let address = socket.address();
-        let admin = match &settings.admin_listen {
-            None => None,
-            Some(address) => Some(
-                listener::bind(address)
-                    .await
-                    .map_err(|cause| StartError::Listen { address: address.clone(), cause })?,
-            ),
+        let socket = match sockets.grpc {
+            Some(socket) => socket,
+            None => Socket::open(&settings.listen, settings.listen_access)
+                .await
+                .map_err(|cause| StartError::Listen { address: settings.listen.to_string(), cause })?,
         };
+        let address = socket.address();
+        let admin = match (sockets.admin, &settings.admin_listen) {
+            (_, None) => None,
+            (Some(socket), Some(address)) => Some((TcpListener::from_std(socket), address)),
+            (None, Some(address)) => Some((listener::bind(address).await, address)),
+        };
+        let admin = admin.map(|(listener, address)| {
+            listener.map_err(|cause| StartError::Listen { address: address.clone(), cause })
+        });
+        let admin = admin.transpose()?;
         let audit = settings.audit.clone().map(|destination| Audit::open(destination, Arc::clone(&metrics)));
         let audit = audit.transpose().map_err(StartError::Audit)?;
         let shared = Arc::new(Shared::new(metrics, audit, &settings));

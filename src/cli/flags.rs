@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::Failure;
-use crate::config::{Config, Environment, Faults, SETTINGS, Sources};
+use crate::{
+    config::{Config, Environment, Faults, SETTINGS, Sources},
+    server::Sockets,
+};
 
 /// The values given on the command line.
 #[derive(Debug, Clone)]
@@ -67,8 +70,9 @@ impl FromArgMatches for Flags {
 }
 
 impl Flags {
-    /// Reads the environment and the file, and makes a configuration of all three.
-    pub(super) fn load(self, environment: Environment<'_>) -> Result<Config, Failure> {
+    /// Reads the environment and the file, and makes a configuration of all three. The addresses of sockets that are bound
+    /// already take the place of those configured, so that every rule about an address holds for them.
+    pub(super) fn load(self, environment: Environment<'_>, sockets: &Sockets) -> Result<Config, Failure> {
         let path = self.config.or_else(|| environment("APIG_GATEWAY_CONFIG").map(PathBuf::from));
         let file = match path {
             None => None,
@@ -76,7 +80,8 @@ impl Flags {
                 Failure::Config(Faults(vec![format!("config can't be read from {}: {fault}", path.display())]))
             })?),
         };
-        let sources = Sources { flags: self.values, environment: Some(environment), file };
+        let sockets = sockets.addresses().map(|(key, address)| (key, address.to_string())).collect();
+        let sources = Sources { sockets, flags: self.values, environment: Some(environment), file };
         Config::load(sources).map_err(Failure::Config)
     }
 }

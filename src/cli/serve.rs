@@ -4,19 +4,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Failure, flags::Flags};
+use super::{Failure, activation, flags::Flags, notify::Notifier};
 use crate::{config::Environment, log, server::Server};
 
 pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
-    // First: a log reader that has stopped must not block a start that fails.
+    let sockets = activation::take(environment);
+    // Early: a log reader that has stopped must not block a start that fails.
     log::open()?;
-    let config = flags.load(environment)?;
+    let sockets = sockets.map_err(Failure::Config)?;
+    let config = flags.load(environment, &sockets)?;
     let (format, level) = config.logs();
     log::start_logs(format, level).map_err(Failure::Other)?;
     let mut signals = Signals::listen()?;
     // The file watchers listen to SIGHUP too; without them the signal must not end the program.
     let _hangup = signal(SignalKind::hangup())?;
-    let server = Server::bind(config.gateway).await?;
+    let notifier = Notifier::connect(environment);
+    let server = Server::on(sockets, config.gateway).await?;
+    notifier.ready();
 
     let stop = CancellationToken::new();
     let mut serving = std::pin::pin!(server.run(stop.cancelled()));
@@ -24,6 +28,7 @@ pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<()
         ended = &mut serving => return Ok(ended?),
         name = signals.next() => info!(signal = name, "stopping"),
     }
+    notifier.stopping();
     stop.cancel();
     tokio::select! {
         ended = &mut serving => Ok(ended?),

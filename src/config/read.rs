@@ -25,6 +25,8 @@ impl<'a> Reader<'a> {
 
     /// The value of a setting, from the source that takes precedence.
     fn given(&self, setting: &Setting) -> Option<Given> {
+        let socket = self.sources.sockets.get(setting.key).cloned().map(Zeroizing::new);
+        let socket = socket.map(|text| Given { text, source: Source::Socket });
         let flag = self.sources.flags.get(setting.key).cloned().map(Zeroizing::new);
         let flag = flag.map(|text| Given { text, source: Source::Flag });
         let variable = || {
@@ -35,7 +37,7 @@ impl<'a> Reader<'a> {
             let text = self.file.get(&setting.file_key())?.clone();
             Some(Given { text, source: Source::File })
         };
-        flag.or_else(variable).or_else(file)
+        socket.or(flag).or_else(variable).or_else(file)
     }
 
     /// The value as text, or its default.
@@ -55,6 +57,7 @@ impl<'a> Reader<'a> {
     pub(super) fn fault(&mut self, key: &'static str, what: impl Display) {
         let setting = find(key);
         let source = match self.given(setting).map(|given| given.source) {
+            Some(Source::Socket) => " (socket activation)".to_owned(),
             Some(Source::Flag) => format!(" (--{key})"),
             Some(Source::Environment) => format!(" ({})", setting.variable()),
             Some(Source::File) => " (file)".to_owned(),

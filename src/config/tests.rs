@@ -6,6 +6,7 @@ fn load(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: Option
         flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
         environment: Some(&lookup),
         file: file.map(str::to_owned),
+        ..Sources::default()
     })
 }
 

@@ -126,7 +126,7 @@ const BACKLOG: u32 = 4096;
 
 /// A bound port or socket that is not registered with a runtime yet.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket {
     Tcp(net::TcpListener, SocketAddr),
     Unix(unix::net::UnixListener, SocketFile),
 }
@@ -138,9 +138,22 @@ pub(super) enum Listener {
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
-/// The file of a Unix socket, removed when it is dropped.
+/// The file of a Unix socket, removed when it is dropped, unless another program has made it.
 #[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    is_removed: bool,
+}
+
+impl SocketFile {
+    fn of_ours(path: &Path) -> Self {
+        Self { path: path.into(), is_removed: true }
+    }
+
+    pub(super) fn of_another(path: &Path) -> Self {
+        Self { path: path.into(), is_removed: false }
+    }
+}
 
 impl Socket {
     /// Binds the address.
@@ -161,15 +174,15 @@ impl Socket {
                 }
                 let listener = bind_private(path, access)?;
                 listener.set_nonblocking(true)?;
-                Ok(Self::Unix(listener, SocketFile(path.clone())))
+                Ok(Self::Unix(listener, SocketFile::of_ours(path)))
             }
         }
     }
 
-    pub(super) fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         match self {
             Self::Tcp(_, address) => Address::Tcp(address.to_string()),
-            Self::Unix(_, file) => Address::Unix(file.0.clone()),
+            Self::Unix(_, file) => Address::Unix(file.path.clone()),
         }
     }
 
@@ -252,7 +265,9 @@ fn bind_private(path: &Path, Access { mode, owner }: Access) -> io::Result<unix:
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if self.is_removed {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -93,7 +93,7 @@ async fn run(cloud: SocketAddr, ledger: &Arc<Ledger>, calls: u64, waits: bool) -
         ("max-attempts", "1".to_owned()),
         ("breaker-threshold", "0".to_owned()),
     ];
-    let sources = Sources { flags: flags.into_iter().collect(), environment: None, file: None };
+    let sources = Sources { flags: flags.into_iter().collect(), environment: None, file: None, ..Sources::default() };
     let server = Server::bind(Config::load(sources).unwrap().gateway).await.unwrap();
     let address = server.address().to_string();
     let running = tokio::spawn(server.run(std::future::pending()));

@@ -42,6 +42,7 @@ mod read_back;
 mod request_bounds;
 mod retry;
 mod revocation;
+mod service_manager;
 mod shares;
 mod sinks;
 mod streams;

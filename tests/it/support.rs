@@ -16,7 +16,7 @@ pub(crate) use testkit::{
 pub(crate) use self::{
     caller::{Caller, Failed, documented, domain, failed, on_certificate},
     gateway::{Gateway, Plan},
-    program::{Program, command},
+    program::{Binary, Program, command},
     raw::{OpenCall, RawConnection, SilentCall, greet, in_progress, send_bytes},
 };
 

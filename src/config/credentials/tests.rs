@@ -9,7 +9,7 @@ use crate::{
 fn load(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: &str) -> Result<Config, String> {
     let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-    let sources = Sources { flags, environment: Some(&lookup), file: Some(file.to_owned()) };
+    let sources = Sources { flags, environment: Some(&lookup), file: Some(file.to_owned()), ..Sources::default() };
     Config::load(sources).map_err(|faults| faults.to_string())
 }
 

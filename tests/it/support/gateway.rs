@@ -117,7 +117,7 @@ impl Plan {
     /// Starts it.
     pub(crate) async fn start(self) -> Gateway {
         let lookup = |name: &str| self.variables.get(name).cloned();
-        let sources = Sources { flags: self.flags, environment: Some(&lookup), file: self.file };
+        let sources = Sources { flags: self.flags, environment: Some(&lookup), file: self.file, ..Sources::default() };
         let config = Config::load(sources).unwrap();
         let settings = match self.handshake_timeout {
             Some(timeout) => config.gateway.with_handshake_timeout(timeout),
