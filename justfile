@@ -13,7 +13,7 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 50 minutes on two cores.
-all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples bench-lints instructions
+all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples chart deb image bench-lints instructions
 
 # The long runs before a release: they take hours.
 long: (again "20") bulk (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
@@ -164,6 +164,57 @@ examples: program
     examples/run {{ program }} | tee target/examples.log
     sed -n 's/^NOT CHECKED - //p' target/examples.log | while IFS= read -r reason; do just not-checked "$reason"; done
 
+# The Debian package, through its life on this machine. Needs root on Debian or Ubuntu, without the package.
+deb: program
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+      just not-checked "the Debian package: it takes root on Debian"
+      exit
+    fi
+    for tool in lintian systemd-analyze strace strip; do
+      command -v "$tool" >/dev/null && continue
+      (apt-get update -qq && apt-get install -y -qq lintian systemd strace binutils) >{{ tools }}/deb.log 2>&1
+      break
+    done
+    deploy/deb/check {{ program }}
+
+# The files of the image, run on a read-only file system. Needs root on Debian or Ubuntu.
+image: program
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+      just not-checked "the image: it takes root on Debian"
+      exit
+    fi
+    if ! command -v buildah >/dev/null; then
+      (apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah) >{{ tools }}/image.log 2>&1
+    fi
+    deploy/image/check {{ program }}
+
+# The chart: lint, schemas of Kubernetes, grace periods, configuration files. Needs Go and openssl.
+chart: program chart-tools
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! command -v go >/dev/null; then
+      just not-checked "the chart: go is missing"
+      exit
+    fi
+    deploy/helm/check {{ program }}
+
+# Helm, a validator with the schemas of Kubernetes, and the ServiceMonitor's definition, all as Go modules.
+[private]
+chart-tools:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v go >/dev/null || exit 0
+    mkdir -p {{ tools }}/definitions
+    export GOBIN={{ tools }}/bin GOFLAGS=-buildvcs=false
+    [ -x {{ tools }}/bin/helm ] || go install helm.sh/helm/v3/cmd/helm@v3.20.2
+    [ -x {{ tools }}/bin/kubectl-validate ] || go install sigs.k8s.io/kubectl-validate@v0.0.4
+    operator=$(cd {{ tools }} && go mod download -json github.com/prometheus-operator/prometheus-operator@v0.83.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+    install -m 644 "$operator"/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml {{ tools }}/definitions/
+
 # A real account, beside the vendor's SDK; CONTRIBUTING.md lists the variables that name it. Needs Python with venv.
 real:
     #!/usr/bin/env bash
@@ -210,7 +261,7 @@ measure:
     bench/run
     cargo bench --locked --bench mapping --bench request
 
-# Installs buf, cargo-deny and valgrind where they are missing.
+# Installs buf, cargo-deny, cargo-deb and valgrind where they are missing.
 tools:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -220,6 +271,9 @@ tools:
     ln -sf {{ tools }}/venv/bin/buf {{ tools }}/bin/buf
     if ! cargo deny --version 2>/dev/null | grep -q ' 0\.20\.2$'; then
       CARGO_TARGET_DIR={{ tools }}/build cargo install cargo-deny --debug --locked --version 0.20.2 --root {{ tools }} --quiet
+    fi
+    if ! cargo deb --version 2>/dev/null | grep -qx '3\.8\.0'; then
+      CARGO_TARGET_DIR={{ tools }}/build cargo install cargo-deb --debug --locked --version 3.8.0 --no-default-features --root {{ tools }} --quiet
     fi
     if ! command -v valgrind >/dev/null; then
       (apt-get update -qq && apt-get install -y -qq valgrind) >{{ tools }}/valgrind.log 2>&1 || true
