@@ -114,6 +114,11 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
             return ExitCode::from(u8::try_from(fault.exit_code()).unwrap_or(2));
         }
     };
+    // Before the runtime, which would get the numbers of descriptors that are announced and were not passed.
+    let sockets = match &cli.command {
+        Command::Serve(_) => activation::take(environment),
+        _ => Ok(Sockets::default()),
+    };
     let _flushed = FlushedAtExit;
     // One thread: calls mostly wait, and work stealing costs twice the processor time.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -122,7 +127,7 @@ pub fn run(environment: Environment<'_>) -> ExitCode {
     };
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Serve(flags) => serve::run(flags, environment).await,
+            Command::Serve(flags) => serve::run(flags, environment, sockets).await,
             Command::Demo(options) => demo::run(options).await,
             Command::Emulator(options) => emulator::run(options).await,
             Command::Attach(options) => change::attach(options, environment).await,

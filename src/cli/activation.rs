@@ -17,7 +17,7 @@ const MAX_SOCKETS: usize = 2;
 const FIRST: usize = 3;
 
 /// Takes the sockets that were passed to this process. Removes the variables from the environment, so it must run before any
-/// other thread does.
+/// other thread, and before any descriptor is opened.
 ///
 /// # Errors
 ///

@@ -4,12 +4,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Failure, activation, flags::Flags, notify::Notifier};
-use crate::{config::Environment, log, server::Server};
+use super::{Failure, flags::Flags, notify::Notifier};
+use crate::{
+    config::{Environment, Faults},
+    log,
+    server::{Server, Sockets},
+};
 
-pub(super) async fn run(flags: Flags, environment: Environment<'_>) -> Result<(), Failure> {
-    let sockets = activation::take(environment);
-    // Early: a log reader that has stopped must not block a start that fails.
+pub(super) async fn run(
+    flags: Flags,
+    environment: Environment<'_>,
+    sockets: Result<Sockets, Faults>,
+) -> Result<(), Failure> {
+    // First: a log reader that has stopped must not block a start that fails.
     log::open()?;
     let sockets = sockets.map_err(Failure::Config)?;
     let config = flags.load(environment, &sockets)?;

@@ -25,9 +25,10 @@ const SERVE: [&str; 7] = ["serve", "--log-format", "json", "--admin-listen", "12
 /// The gateway with these sockets as descriptors 3 and 4, and these variables besides `LISTEN_PID`.
 fn with_sockets<const N: usize>(sockets: [OwnedFd; N], variables: &[(&str, &str)], arguments: &[&str]) -> Command {
     // Only a shell gives descriptors their numbers without unsafe code.
-    const PASS: &str = r#"exec 3<&0 4>&1; LISTEN_PID=${LISTEN_PID-$$} exec "$@" </dev/null >/dev/null"#;
+    const PASS: &str = r#"LISTEN_PID=${LISTEN_PID-$$} exec "$@" </dev/null >/dev/null"#;
+    let pass = ["", "exec 3<&0; ", "exec 3<&0 4>&1; "][N].to_owned() + PASS;
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", PASS, "sh", Binary::PATH]).args(SERVE).args(arguments);
+    command.args(["-c", &pass, "sh", Binary::PATH]).args(SERVE).args(arguments);
     command.env_clear().envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
     let mut sockets = sockets.into_iter();
     if let Some(socket) = sockets.next() {
@@ -163,6 +164,9 @@ async fn sockets_that_can_not_be_used_are_named() {
         let text = refusal([listener.try_clone().unwrap().into()], &[("LISTEN_FDS", number)]).await;
         assert!(text.contains("LISTEN_FDS is not a number"), "{text}");
     }
+    // The number 4 belongs to nobody, nor to anything that the gateway opens.
+    let text = refusal([listener.try_clone().unwrap().into()], &[("LISTEN_FDS", "2")]).await;
+    assert!(text.contains("descriptor 4 is not a TCP or Unix stream socket"), "{text}");
     let text = refusal([listener.try_clone().unwrap().into(), listener.into()], &[("LISTEN_FDS", "2")]).await;
     assert!(text.contains("two sockets for one port"), "{text}");
 
