@@ -215,6 +215,44 @@ chart-tools:
     operator=$(cd {{ tools }} && go mod download -json github.com/prometheus-operator/prometheus-operator@v0.83.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
     install -m 644 "$operator"/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml {{ tools }}/definitions/
 
+# The files of a release, in target/dist: archive, Debian package, chart, list of components, checksums. Another profile than
+# `release` is for a trial.
+dist profile="release": chart-tools dist-tools
+    #!/usr/bin/env bash
+    set -euo pipefail
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    name=apig-grpc-gateway-$version
+    rm -rf target/dist target/dist-work
+    mkdir -p target/dist "target/dist-work/$name"
+    # The program has the list of its components in itself (`cargo audit bin`).
+    cargo auditable build --locked --profile {{ profile }}
+    deploy/deb/build target/{{ profile }}/apig-grpc-gateway target/dist
+    # As `deploy/deb/build` has prepared it.
+    cp -r target/{{ profile }}/apig-grpc-gateway target/deb/man target/deb/completions LICENSE README.md CHANGELOG.md deploy/systemd \
+      "target/dist-work/$name"
+    # The same commit makes the same archive.
+    tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct)" -C target/dist-work -c "$name" |
+      gzip -n -9 >"target/dist/$name-$host.tar.gz"
+    helm package deploy/helm/apig-grpc-gateway --destination target/dist
+    # In a copy: the tool writes beside each Cargo.toml.
+    mkdir target/dist-work/source
+    git archive HEAD | tar -x -C target/dist-work/source
+    (cd target/dist-work/source && cargo cyclonedx --format json --target "$host" --quiet)
+    cp target/dist-work/source/apig-grpc-gateway.cdx.json "target/dist/$name.cdx.json"
+    (cd target/dist && sha256sum -- * >SHA256SUMS && cat SHA256SUMS)
+
+[private]
+dist-tools:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    install() {
+      "$1" --version 2>/dev/null | grep -q " $2\$" ||
+        CARGO_TARGET_DIR={{ tools }}/build cargo install "$1" --debug --locked --version "$2" --root {{ tools }} --quiet
+    }
+    install cargo-cyclonedx 0.5.9
+    install cargo-auditable 0.7.7
+
 # A real account, beside the vendor's SDK; CONTRIBUTING.md lists the variables that name it. Needs Python with venv.
 real:
     #!/usr/bin/env bash
