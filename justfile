@@ -174,7 +174,7 @@ deb: program
     fi
     for tool in lintian systemd-analyze strace strip; do
       command -v "$tool" >/dev/null && continue
-      (apt-get update -qq && apt-get install -y -qq lintian systemd strace binutils) >{{ tools }}/deb.log 2>&1
+      (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq lintian systemd strace binutils) >{{ tools }}/deb.log 2>&1
       break
     done
     deploy/deb/check {{ program }}
@@ -188,7 +188,7 @@ image: program
       exit
     fi
     if ! command -v buildah >/dev/null; then
-      (apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah) >{{ tools }}/image.log 2>&1
+      (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah) >{{ tools }}/image.log 2>&1
     fi
     deploy/image/check {{ program }}
 
@@ -238,8 +238,10 @@ dist profile="release": chart-tools dist-tools
     # In a copy: the tool writes beside each Cargo.toml.
     mkdir target/dist-work/source
     git archive HEAD | tar -x -C target/dist-work/source
-    (cd target/dist-work/source && cargo cyclonedx --format json --target "$host" --quiet)
-    cp target/dist-work/source/apig-grpc-gateway.cdx.json "target/dist/$name.cdx.json"
+    (cd target/dist-work/source && cargo cyclonedx --format json --spec-version 1.5 --target "$host" --quiet)
+    # Without the folder in which it was made.
+    sed "s|file://$PWD/target/dist-work/source|file:///source|g" target/dist-work/source/apig-grpc-gateway.cdx.json \
+      >"target/dist/$name.cdx.json"
     (cd target/dist && sha256sum -- * >SHA256SUMS && cat SHA256SUMS)
 
 [private]
