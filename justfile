@@ -13,7 +13,7 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 50 minutes on two cores.
-all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples chart deb image bench-lints instructions
+all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples chart deb image monitoring bench-lints instructions
 
 # The long runs before a release: they take hours.
 long: (again "20") bulk (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
@@ -254,6 +254,18 @@ dist-tools:
     }
     install cargo-cyclonedx 0.5.9
     install cargo-auditable 0.7.7
+
+# Alert rules and dashboard: links, names, scripted failures, a real gateway in an outage. Needs Python with venv, openssl, and Debian's package lists.
+monitoring: program
+    #!/usr/bin/env bash
+    set -euo pipefail
+    checked=0
+    deploy/monitoring/check {{ program }} || checked=$?
+    case "$checked" in
+      0) ;;
+      3) just not-checked "alert rules: promtool can't be had here" ;;
+      *) exit "$checked" ;;
+    esac
 
 # A real account, beside the vendor's SDK; CONTRIBUTING.md lists the variables that name it. Needs Python with venv.
 real:
