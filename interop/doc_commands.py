@@ -1,11 +1,11 @@
-"""Runs every command line with a gRPC tool in README.md and docs/ as it is written there.
+"""Runs every command line of the gateway or of a gRPC tool in README.md and docs/ as it is written there.
 
     doc_commands.py --prepare        installs the tools in target/interop/bin
     doc_commands.py GATEWAY_PROGRAM
 
 The documents name fixed addresses, so the programs run in network and mount namespaces of their own, where nothing else can have
 the ports, /run is empty and gateway.example.org is a loopback address. Prints a line for each command. A command that EXPECTED
-does not have, and an entry of EXPECTED without a command, are failures.
+does not have, and an entry of EXPECTED without a command, are failures; so are other commands of `sh` blocks without an entry in ELSEWHERE.
 """
 
 import json
@@ -19,6 +19,7 @@ import textwrap
 from contextlib import ExitStack
 from pathlib import Path
 
+from doc_elsewhere import not_elsewhere
 from doc_sandbox import Program, certificates, enter, isolate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,8 @@ GO_TOOLS = {
 # Runs the documents' lines for jq where there is none.
 GOJQ = "github.com/itchyny/gojq/cmd/gojq@v0.12.17"
 
-TOOL = r"(?:grpcurl|grpc[-_]health[-_]probe|ghz|buf curl|apig-grpc-gateway (?:attach|health))"
+COMMANDS = "attach|detach|attached|rotate|certificates|health|check|errors|completions|reference|serve|demo|emulator"
+TOOL = rf"(?:grpcurl|grpc[-_]health[-_]probe|ghz|buf curl|apig-grpc-gateway (?:{COMMANDS}))"
 COMMAND = re.compile(rf"(?<![\w/.-]){TOOL}(?=\s)")
 FENCE = re.compile(r"^([ \t]*)(```+)(\w*)[^\n]*\n(.*?)^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(rf"`({TOOL}\s[^`]+)`")
@@ -42,6 +44,9 @@ SPAN = re.compile(rf"`({TOOL}\s[^`]+)`")
 STRAY = re.compile(rf"(?<![\w/.-]){TOOL}\s+(?:-|https?:|\S+:\d).*")
 
 TOKEN = "demo-operator-token"
+# Of the emulator's own world.
+PROJECT = "73d69ae0cfcf460190522d06b60f05ad"
+CERTIFICATE = "a27be832f2e9441c8127fe48e3b5ac67"
 # For a slow machine; no check waits for it to pass.
 TIMEOUT = 60
 
@@ -68,6 +73,16 @@ def creates_a_certificate(output, _):
     assert "private" not in output.lower(), "the response has a key"
 
 
+def nothing(output, _):
+    """The exit code says it."""
+
+
+def is_the_page(page):
+    def check(output, _):
+        assert output.strip() == (ROOT / page).read_text().strip(), f"the output is not {page}"
+    return check
+
+
 def has_all_calls_ok(output, _):
     shares = re.findall(r"^\s+\[(\w+)\]\s+(\d+) responses", output, re.MULTILINE)
     assert shares == [("OK", "2000")], f"status codes: {shares}"
@@ -81,8 +96,13 @@ def writes(file, *names):
     return check
 
 
+# The check of a command that serves until it is told to stop: the program starts, alone in the sandbox.
+SERVES = object()
+
+
 # Page, what tells the command from others of the page, and what its output promises.
 EXPECTED = [
+    ("README.md", ["apig-grpc-gateway serve"], SERVES),
     ("README.md", ["grpcurl", "/AttachDomains"], is_empty_response),
     ("docs/call.md", ["grpcurl", "/AttachDomains"], is_empty_response),
     ("docs/call.md", ["grpcurl", "unix:/run/apig/gateway.sock", "/ListAttachedDomains"], lists_the_binding),
@@ -92,7 +112,20 @@ EXPECTED = [
     ("docs/call.md", ["buf curl", "--cacert"], lists_the_binding),
     ("docs/call.md", ["apig-grpc-gateway attach"], says(r"^OK\b")),
     ("docs/call.md", ["jq", "grpcurl", "/CreateCertificate"], creates_a_certificate),
+    ("docs/commands.md", ["certificates list"], says(r"^a27be832f2e9441c8127fe48e3b5ac67\s+example_com\b")),
+    ("docs/commands.md", ["attached", "ac67 --all"], says(r"^www\.example\.com\b")),
+    ("docs/commands.md", ["certificates update"], says(r"a27be832f2e9441c8127fe48e3b5ac67")),
+    ("docs/commands.md", ["attached", "| jq"], says(r"^www\.example\.com$")),
     ("docs/commands.md", ["apig-grpc-gateway attach", "--from-file domains.csv"], says(r"\b2 attached\b")),
+    ("docs/commands.md", ["rotate", "--dry-run"], says(r"api\.example\.com")),
+    ("docs/commands.md", ["rotate", '"$NEW"\n'], says("^2 of 2 bindings")),
+    ("docs/commands.md", ["completions bash"], nothing),
+    ("docs/commands.md", ["completions zsh"], writes("_apig-grpc-gateway", "#compdef apig-grpc-gateway", "--max-attempts")),
+    ("docs/commands.md", ["completions fish"], writes(".config/fish/completions/apig-grpc-gateway.fish", "complete -c apig-grpc-gateway", "max-attempts")),
+    ("docs/commands.md", ["reference man"], writes("/usr/local/share/man/man1/apig-grpc-gateway-serve.1", "max\\-attempts")),
+    ("docs/configure.md", ["serve --region"], SERVES),
+    ("docs/configure.md", ["serve --upstream"], SERVES),
+    ("docs/errors.md", ["errors --output markdown"], is_the_page("docs/errors.md")),
     ("docs/generate.md", ["grpcurl", "-protoset-out api.binpb"],
      writes("api.binpb", "google/api/http.proto", "google/protobuf/timestamp.proto", "certificate_service.proto")),
     ("docs/generate.md", ["grpcurl", "-protoset-out errors.binpb"],
@@ -105,7 +138,11 @@ EXPECTED = [
     ("docs/performance.md", ["ghz", "127.0.0.1:50051"], has_all_calls_ok),
     ("docs/performance.md", ["ghz", "unix:/run/apig/gateway.sock"], has_all_calls_ok),
     ("docs/performance.md", ["ghz", "--cacert"], has_all_calls_ok),
+    ("docs/troubleshoot.md", ["errors APIG.3020"], says("NOT_FOUND")),
+    ("docs/upgrade.md", ["check --config"], says("max.requests.per.second")),
 ]
+# Shows that the command before it had an effect on its shell.
+AFTER = {"source <(apig-grpc-gateway completions bash)": "complete -p apig-grpc-gateway"}
 
 
 def prepare():
@@ -167,6 +204,12 @@ def commands_of_page(page):
     return [command for _, command in sorted(found, key=lambda one: one[0])]
 
 
+def commands_of_blocks(page):
+    """All commands of `sh` blocks, also those of other tools."""
+    blocks = [fence for fence in FENCE.finditer((ROOT / page).read_text()) if fence[3] == "sh"]
+    return [command for fence in blocks for command in commands_of_block(textwrap.dedent(fence[4]))]
+
+
 def title_of(page, command):
     """A command on a line, without its message."""
     short = re.sub(r"'\{.*?\}'", "'{…}'", command, flags=re.DOTALL)
@@ -175,13 +218,14 @@ def title_of(page, command):
 
 
 def pages():
-    return ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
+    return ["README.md", "CONTRIBUTING.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
 
 
 def run(command, check, folder, environment):
     try:
         # As typed, except that a part of a pipeline may not fail unseen.
-        ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=folder, env=environment, text=True,
+        typed = "\n".join([command, *([AFTER[command]] if command in AFTER else [])])
+        ended = subprocess.run(["bash", "-o", "pipefail", "-c", typed], cwd=folder, env=environment, text=True,
                                stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         return f"does not end in {TIMEOUT} s"
@@ -201,16 +245,49 @@ def all_commands(folder, environment):
     for page in pages():
         for command in commands_of_page(page):
             title = title_of(page, command)
-            fitting = [one for one in EXPECTED if one[0] == page and all(part in command for part in one[1])]
+            fitting = [one for one in EXPECTED if one[0] == page and all(part in f"{command}\n" for part in one[1])]
             if len(fitting) != 1:
                 yield title, f"{len(fitting)} entries of EXPECTED in interop/doc_commands.py are about this command"
             elif fitting[0] not in unused:
                 yield title, "its entry of EXPECTED is about another command, too"
+            elif fitting[0][2] is SERVES:
+                # `main` has run it.
+                unused.remove(fitting[0])
             else:
                 unused.remove(fitting[0])
-                yield title, run(command, fitting[0][2], folder, environment)
+                # A token for callers is a fault of a gateway's configuration.
+                own = {name: value for name, value in environment.items() if name != "APIG_GATEWAY_TOKEN"}
+                yield title, run(command, fitting[0][2], folder, own if " check " in command else environment)
     for page, parts, _ in unused:
         yield f"{page}: {' '.join(parts)}", "is not in the page"
+
+
+def serves(command, folder, environment):
+    try:
+        # The shell becomes the program.
+        with Program(["bash", "-c", f"exec {command}"], folder, environment, TIMEOUT):
+            return None
+    except RuntimeError as wrong:
+        return str(wrong)
+
+
+def files(folder):
+    """Those that the documents name."""
+    os.mkdir("/run/secrets")
+    Path("/run/secrets/token").write_text(TOKEN)
+    (folder / ".config/fish/completions").mkdir(parents=True)
+    # In bash, index 1 is the second element.
+    (folder / "environment.sh").write_text("fpath=(nowhere .)\n")
+    (folder / "gateway.toml").write_text('region = "cn-north-4"\n')
+
+
+def new_certificate(folder, environment):
+    """The id of a certificate that can take the place of the documents' own one."""
+    command = ["apig-grpc-gateway", "certificates", "create", "--project-id", PROJECT, "--name", "new_one",
+               "--cert-content-file", "chain.pem", "--private-key-file", "key.pem", "--output", "json"]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return json.loads(ended.stdout)["id"]
 
 
 def main(program):
@@ -229,18 +306,33 @@ def main(program):
         def start(*arguments):
             stack.enter_context(Program([program, *arguments], folder, plain, TIMEOUT))
 
-        start("emulator")
+        wrong = 0
+
+        def report(title, fault):
+            nonlocal wrong
+            print(f"ok - {title}" if fault is None else f"FAILED - {title}: {fault}", flush=True)
+            wrong += fault is not None
+
+        files(folder)
+        path = f"{folder}/bin:{BIN}:{plain['PATH']}"
+        for page in pages():
+            for fault in not_elsewhere(page, commands_of_blocks(page), COMMAND, ROOT):
+                report(page, fault)
+            for command in commands_of_page(page):
+                if re.match(r"apig-grpc-gateway serve\b", command):
+                    report(title_of(page, command), serves(command, folder, {**plain, "PATH": path}))
+
+        start("emulator", "--second-certificate", "replaces")
         cloud = ["--upstream", "http://127.0.0.1:18080"]
-        start("serve", *cloud)
+        start("serve", *cloud, "--project-id", PROJECT)
         start("serve", *cloud, "--listen", "unix:/run/apig/gateway.sock", "--admin-listen", "off")
         start("serve", *cloud, "--listen", "127.0.0.2:50051", "--admin-listen", "off", "--tls-certificate",
               "gateway.pem", "--tls-key", "gateway-key.pem", "--tls-client-ca", "ca.pem")
-        environment = {**plain, "PATH": f"{folder}/bin:{BIN}:{plain['PATH']}", "TOKEN": TOKEN,
-                       "APIG_GATEWAY_TOKEN": TOKEN}
-        wrong = 0
+        environment = {**plain, "PATH": path, "TOKEN": TOKEN, "APIG_GATEWAY_TOKEN": TOKEN, "HOME": str(folder),
+                       "BASH_ENV": str(folder / "environment.sh"), "ID": CERTIFICATE, "OLD": CERTIFICATE}
+        environment["NEW"] = new_certificate(folder, environment)
         for title, fault in all_commands(folder, environment):
-            print(f"ok - {title}" if fault is None else f"FAILED - {title}: {fault}", flush=True)
-            wrong += fault is not None
+            report(title, fault)
         return min(wrong, 1)
 
 

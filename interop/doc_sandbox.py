@@ -27,13 +27,15 @@ def isolate(command):
 
 
 def enter(folder, hosts):
-    """Sets up the namespaces: loopback, an empty /run with the directory of the socket, and names of hosts."""
+    """Sets up the namespaces: loopback, an empty /run with the directory of the socket, an empty /usr/local/share, and names of hosts."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = struct.pack("16sh14x", b"lo", 0)
         _, flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, SIOCGIFFLAGS, request))
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     os.mkdir("/run/apig")
+    # Manual pages are written there.
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/local/share"], check=True)
     lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in hosts.items())]
     (folder / "hosts").write_text("\n".join(lines) + "\n")
     subprocess.run(["mount", "--bind", folder / "hosts", "/etc/hosts"], check=True)
@@ -49,7 +51,7 @@ def certificates(folder):
     leaves = [
         ("gateway.pem", "gateway-key.pem", "DNS:gateway.example.org"),
         ("client.pem", "client-key.pem", "URI:spiffe://example.org/ns/prod/sa/deploy"),
-        ("chain.pem", "key.pem", "DNS:www.example.com"),
+        ("chain.pem", "key.pem", "DNS:www.example.com,DNS:api.example.com"),
     ]
     for certificate, key, name in leaves:
         openssl("req", *new_key, "-keyout", key, "-out", "request.pem", "-subj", "/CN=leaf")

@@ -12,13 +12,26 @@ fn root() -> &'static Path {
 
 /// Every page, with its text.
 fn pages() -> Vec<(PathBuf, String)> {
-    let folders =
-        ["", "docs", "docs/decisions", "examples/mesh"].map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
-    let paths = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
-    let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    let pages: Vec<_> = pages.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
-    assert!(pages.len() > 20, "{} pages", pages.len());
+    let mut paths = Vec::new();
+    find_pages(root(), &mut paths);
+    let pages: Vec<_> = paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
+    assert!(pages.len() > 40, "{} pages", pages.len());
     pages
+}
+
+/// The pages of a folder and of those in it; builds and packages leave others in folders of their own.
+fn find_pages(folder: &Path, pages: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["target", "node_modules"].contains(&&*name) {
+                find_pages(&path, pages);
+            }
+        } else if name.ends_with(".md") {
+            pages.push(path);
+        }
+    }
 }
 
 #[tokio::test]
@@ -53,12 +66,37 @@ fn every_relative_link_has_a_target() {
 /// The anchors of a page's headings, as Markdown viewers make them.
 fn anchors(page: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(page).unwrap();
-    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let mut is_code = false;
+    let headings = text.lines().filter(|line| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code && line.starts_with('#')
+    });
     let anchor = |heading: &str| {
         let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
-        text.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
+        text.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
     };
     headings.map(anchor).collect()
+}
+
+#[test]
+fn every_reason_of_the_gateway_has_a_section() {
+    let source = std::fs::read_to_string(root().join("src/status/local.rs")).unwrap();
+    let reasons: Vec<_> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.strip_suffix("\","))
+        .filter(|reason| reason.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect();
+    assert!(reasons.len() >= 14, "{reasons:?}");
+    let page = std::fs::read_to_string(root().join("docs/troubleshoot.md")).unwrap();
+    let table = page.lines().filter(|line| line.starts_with("| `")).collect::<Vec<_>>().join("\n");
+    for reason in reasons {
+        assert!(table.contains(&format!("`{reason}`")), "{reason} is not in the table of docs/troubleshoot.md");
+        let section = page.split_once(&format!("### `{reason}`\n")).map_or("", |(_, rest)| rest);
+        let section = section.split("\n#").next().unwrap();
+        for part in ["- **Meaning:** ", "- **Who acts:** ", "- **How:** "] {
+            assert!(section.contains(part), "docs/troubleshoot.md has no {part:?} for {reason}");
+        }
+    }
 }
 
 #[test]
