@@ -16,7 +16,7 @@ check: fmt clippy test doc proto deny demo
 all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples chart deb image monitoring bench-lints instructions
 
 # The long runs before a release: they take hours.
-long: (again "20") bulk (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") fuzz compare measure
+long: (again "20") bulk (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") scale fuzz compare measure
 
 # The formatting.
 fmt:
@@ -138,6 +138,10 @@ interop: program
 # Behind and before Envoy, with the configurations of examples/mesh; `just mesh 100000 10` before a release. Needs Python with venv.
 mesh calls="10000" swaps="4": program
     interop/mesh/run {{ program }} --calls {{ calls }} --swaps {{ swaps }}
+
+# Twenty gateways before one cloud, through its outages and a rolling swap: docs/scaling.md. Three minutes. Needs Python with venv.
+scale: program
+    interop/scale/run {{ program }}
 
 # Generated code in five languages, beside Google's published packages. Needs Python, Go, a JDK with Maven, Node, and Rust.
 sdk:
