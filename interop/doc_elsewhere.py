@@ -26,6 +26,10 @@ ELSEWHERE = [
 ]
 
 
+def is_elsewhere(page, command):
+    return any(entry[0] == page and re.match(entry[1], command) for entry in ELSEWHERE)
+
+
 def not_elsewhere(page, commands, run_here, root):
     """What is wrong with the commands of a page that are not run here."""
     recipes = set(re.findall(r"^(\w[\w-]*)[^:\n]*:(?!=)", (root / "justfile").read_text(), re.MULTILINE))
