@@ -31,7 +31,7 @@ def is_elsewhere(page, command):
 
 
 def not_elsewhere(page, commands, run_here, root):
-    """What is wrong with the commands of a page that are not run here."""
+    """The faults of the commands of a page that are not run here."""
     recipes = set(re.findall(r"^(\w[\w-]*)[^:\n]*:(?!=)", (root / "justfile").read_text(), re.MULTILINE))
     for command in commands:
         command = "\n".join(line for line in command.splitlines() if not line.lstrip().startswith("#")).strip()

@@ -36,7 +36,7 @@ def panels():
 
 
 def queries():
-    """What the dashboard asks, with the values that Grafana would put into it."""
+    """The queries of the dashboard, with values in place of Grafana's variables."""
     for panel in panels():
         for target in panel["targets"]:
             query = target["expr"].replace("$__rate_interval", "5m").replace("$job", ".*").replace("$instance", ".*")
@@ -142,7 +142,7 @@ def minutes(time):
 
 
 def a_real_gateway_in_an_outage():
-    """The same expressions, over what a gateway shows at /metrics."""
+    """The same expressions, over /metrics of real gateways."""
     series = live.series(PROGRAM, WORK / "live")
     samples = lambda firing: [{"labels": "{" + ", ".join([f'alertname="{name}"', *([f'instance="{at}"'] if at else [])]) + "}", "value": 1}
                               for name, at in firing]

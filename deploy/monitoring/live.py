@@ -1,4 +1,4 @@
-"""Two real gateways before the emulated cloud, in outages: what /metrics shows at each stage, as series of an invented hour.
+"""Two real gateways before the emulated cloud, in outages: their /metrics at each stage, as series of an invented hour.
 
 `a` fetches tokens with a password; `b` has a key pair, and TLS on its port.
 """
@@ -148,7 +148,7 @@ class Rig:
         eventually(lambda: self.value(name, series) == value, f"{series} of {name} is {value}")
 
     def stage(self, title):
-        """Keeps what both gateways show now."""
+        """Keeps the metrics of both gateways."""
         seen = {}
         for instance in self.admin:
             for line in self.metrics(instance).splitlines():

@@ -1,4 +1,4 @@
-"""Callers that know what must be true: each changes a domain of its own, and compares the list of attached domains with the answers."""
+"""Callers that check their answers: each changes a domain of its own and compares the list of attached domains with the answers."""
 
 import asyncio
 import time

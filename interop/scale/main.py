@@ -51,7 +51,7 @@ class Run:
         yield stage
         for task in self.load.tasks if self.load else ():
             if task.done():
-                # Callers work until the end: this raises what ended it.
+                # Callers work until the end: this raises the error of one that did not.
                 await task
         stage.ended = time.monotonic()
         self.stages.append(stage)

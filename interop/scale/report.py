@@ -1,4 +1,4 @@
-"""What must hold after a run, and the table of its stages."""
+"""The checks of a run, and the table of its stages."""
 
 import re
 import time
