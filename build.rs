@@ -13,6 +13,7 @@ use std::{
     error::Error,
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The API: every file below it is compiled.
@@ -26,6 +27,7 @@ const CATALOGUE: &str = "data/error-codes.tsv";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed={CATALOGUE}");
+    println!("cargo::rustc-env=APIG_BUILD_RUSTC={}", rustc_version()?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
 
     let mut compiler = protox::Compiler::new(["proto"])?;
@@ -65,6 +67,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows = catalogue::read(&fs::read_to_string(CATALOGUE)?).map_err(|fault| format!("{CATALOGUE}: {fault}"))?;
     fs::write(out.join("catalogue.rs"), catalogue::code(&rows))?;
     Ok(())
+}
+
+/// The version of the compiler, as in `1.88.0`.
+fn rustc_version() -> Result<String, Box<dyn Error>> {
+    let output = Command::new(env::var_os("RUSTC").ok_or("cargo sets RUSTC")?).arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split(' ').nth(1).ok_or("rustc has a version")?.to_owned())
 }
 
 /// Finds the .proto files in a folder and below.

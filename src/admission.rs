@@ -95,6 +95,8 @@ pub(crate) struct Admission {
     started: Account,
     running: Account,
     streams: Account,
+    /// Connections with a call or a stream.
+    active: Account,
     unfinished: Mutex<Registry>,
     callers: Callers,
     recent: Mutex<Recent>,
@@ -108,6 +110,22 @@ pub(crate) struct Connection {
     /// Bytes of unfinished requests. It changes under the registry's lock only.
     unfinished: AtomicUsize,
     streams: Account,
+    /// Calls and streams.
+    calls: AtomicUsize,
+}
+
+/// The use of the limits at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// The memory of all calls.
+    pub(crate) memory: usize,
+    /// Calls in progress, without streams.
+    pub(crate) started: usize,
+    /// Calls with a complete message.
+    pub(crate) running: usize,
+    /// Connections with a call or a stream.
+    pub(crate) active: usize,
+    pub(crate) limits: Limits,
 }
 
 /// The limit that rejected a call.
@@ -147,6 +165,7 @@ impl Admission {
             started: Account::default(),
             running: Account::default(),
             streams: Account::default(),
+            active: Account::default(),
             unfinished: Mutex::default(),
             callers: Callers::default(),
             recent: Mutex::default(),
@@ -160,7 +179,19 @@ impl Admission {
             caller: self.caller(peer),
             unfinished: AtomicUsize::new(0),
             streams: Account::default(),
+            calls: AtomicUsize::new(0),
         })
+    }
+
+    /// The state for metrics.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            memory: self.memory.amount(),
+            started: self.started.amount(),
+            running: self.running.amount(),
+            active: self.active.amount(),
+            limits: self.limits,
+        }
     }
 
     #[cfg(test)]
@@ -187,6 +218,11 @@ impl Account {
 
     fn give(&self, amount: usize) {
         self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// Adds without a limit.
+    fn count(&self, amount: usize) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
     fn amount(&self) -> usize {

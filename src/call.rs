@@ -60,6 +60,33 @@ pub(crate) struct Trace {
     pub(crate) state: Option<HeaderValue>,
 }
 
+/// The id of a trace, as `traceparent` writes it: 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TraceId([u8; 32]);
+
+impl TraceId {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Trace {
+    /// The id of a trace that its caller records: `traceparent` is valid and has the flag `sampled`.
+    pub(crate) fn sampled(&self) -> Option<TraceId> {
+        let parent = self.parent.as_ref()?.as_bytes();
+        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_zero = |part: &[u8]| part.iter().all(|digit| *digit == b'0');
+        let mut parts = parent.split(|byte| *byte == b'-');
+        let mut next = |length| parts.next().filter(|part| part.len() == length && part.iter().all(is_hex));
+        let (version, id, span, flags) = (next(2)?, next(32)?, next(16)?, next(2)?);
+        // Later versions may add fields behind the flags (W3C Trace Context, section 3.2.4).
+        let is_complete = version != b"00" || parts.next().is_none();
+        let is_sampled = char::from(*flags.last()?).to_digit(16)? % 2 == 1;
+        let is_valid = version != b"ff" && is_complete && !is_zero(id) && !is_zero(span);
+        if is_valid && is_sampled { Some(TraceId(id.try_into().ok()?)) } else { None }
+    }
+}
+
 /// Whether a request is with the cloud and has no answer yet. Decides the outcome that a caller is told when its call is
 /// dropped midway (deadline, shutdown).
 #[derive(Debug, Default)]
@@ -94,5 +121,39 @@ impl Progress {
     /// How many requests have left.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_that_of_a_valid_and_sampled_parent() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let sampled = |parent: &str| {
+            let trace = Trace { parent: Some(parent.parse().unwrap()), state: None };
+            trace.sampled().map(|id| id.as_str().to_owned())
+        };
+        for parent in ["00-{}-00f067aa0ba902b7-01", "00-{}-00f067aa0ba902b7-03", "01-{}-00f067aa0ba902b7-01-more"] {
+            assert_eq!(sampled(&parent.replace("{}", id)).as_deref(), Some(id), "{parent}");
+        }
+        for parent in [
+            "00-{}-00f067aa0ba902b7-00",
+            "00-{}-00f067aa0ba902b7-02",
+            "00-{}-00f067aa0ba902b7-1",
+            "00-{}-00f067aa0ba902b7",
+            "00-{}-00f067aa0ba902b7-01-more",
+            "ff-{}-00f067aa0ba902b7-01",
+            "00-{}-0000000000000000-01",
+            "00-{}0-00f067aa0ba902b7-01",
+            "",
+        ] {
+            assert_eq!(sampled(&parent.replace("{}", id)), None, "{parent}");
+        }
+        for id in ["00000000000000000000000000000000", "4BF92F3577B34DA6A3CE929D0E0E4736"] {
+            assert_eq!(sampled(&format!("00-{id}-00f067aa0ba902b7-01")), None);
+        }
+        assert_eq!(Trace::default().sampled(), None);
     }
 }

@@ -12,6 +12,7 @@ mod read_back;
 mod refusal;
 mod rest;
 mod retry;
+mod vitals;
 
 use std::{
     sync::Arc,
@@ -25,13 +26,15 @@ use tracing::{debug, warn};
 
 pub(crate) use self::{
     answer::read,
+    breaker::Circuit,
     catalogue::{Kind, Plane, Processed, Row, rows},
     certificate_lock::LockQueueFull,
     error::{ClockSkew, Error},
-    rate_limit::RateLimited,
+    rate_limit::{RateLimited, Usage},
     read_back::{Goal, Observed, attached, detached},
     refusal::{Refusal, Throttle},
     rest::{Operation, rest_request},
+    vitals::Vitals,
 };
 use self::{
     breaker::{Breaker, CircuitOpen},

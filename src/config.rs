@@ -24,7 +24,7 @@ use self::{
 use crate::{
     audit::Destination,
     cloud,
-    log::LogFormat,
+    log::{AccessLog, LogFormat},
     server::{self, Access, Address, Owner},
     upstream::{self, Proxy},
     validate::is_safe_segment,
@@ -168,7 +168,9 @@ impl Config {
         let Read { given, notes, faults } = read.finish();
         match gateway {
             Some(gateway) if faults.is_empty() => {
-                Ok(Self { gateway, log_format, log_level, given, notes, policy: rules })
+                let mut config = Self { gateway, log_format, log_level, given, notes, policy: rules };
+                config.gateway.description = config.describe();
+                Ok(config)
             }
             _ => Err(Faults(faults)),
         }
@@ -299,6 +301,11 @@ fn gateway(
         keep_alive_interval: KEEP_ALIVE_INTERVAL,
         keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
     };
+    let access_log = match read.one_of("access-log", &["all", "errors", "off"]) {
+        Some("errors") => AccessLog::Errors,
+        Some("off") => AccessLog::Off,
+        Some(_) | None => AccessLog::All,
+    };
     let audit = Destination::parse(&read.text("audit").unwrap_or_default());
     let workers = read.number("workers", 1..=256);
     let max_connections = read.number("max-connections", 1..=1_000_000);
@@ -318,7 +325,7 @@ fn gateway(
     let drain_timeout = read.duration("drain-timeout");
     let require_instance_ids = read.is_on("require-instance-ids");
     // After every setting has been read, so that all faults are reported.
-    let Credentials { settings: credentials, project } = credentials?;
+    let Credentials { settings: credentials, project, kind: credentials_kind } = credentials?;
     Some(server::Settings {
         upstream: upstream?,
         credentials,
@@ -329,6 +336,7 @@ fn gateway(
         policy: policy?,
         admin_listen,
         connection,
+        access_log,
         audit,
         workers,
         max_connections,
@@ -340,6 +348,8 @@ fn gateway(
         drain_delay,
         drain_timeout,
         require_instance_ids,
+        credentials_kind,
+        description: String::new(),
     })
 }
 

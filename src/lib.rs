@@ -18,6 +18,7 @@ mod admission;
 mod audit;
 #[doc(hidden)]
 pub mod bench_support;
+mod build_info;
 mod call;
 pub mod cli;
 mod cloud;

@@ -1,5 +1,6 @@
 //! Sets up logging: the filter, the text and JSON formats, and the sink for standard error.
 
+mod filter;
 mod stderr;
 
 use std::{
@@ -15,12 +16,12 @@ use tracing::{
 };
 use tracing_subscriber::{
     field::RecordFields,
-    filter::{ParseError, Targets},
     fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format},
     prelude::*,
     registry::LookupSpan,
 };
 
+pub use self::filter::Levels;
 use self::stderr::Lines;
 pub(crate) use self::stderr::{lines_lost, open, say};
 
@@ -40,15 +41,13 @@ impl LogFormat {
     }
 }
 
-/// Sends logs and panics to standard error. `level` is a level or a filter directive of `tracing`.
+/// Sends logs and panics to standard error. `level` is a level, or levels of modules as `tracing` has them.
 ///
 /// # Errors
 ///
 /// `level` is not a valid filter, or the sink can't be opened.
-pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
-    // A peer that violates the protocol must not be able to fill the log, except at a debug level.
-    let quiet = if matches!(level, "error" | "warn" | "info") { ",h2=off,hyper=error" } else { "" };
-    let filter: Targets = format!("{level}{quiet}").parse().map_err(|fault: ParseError| fault.to_string())?;
+pub fn start_logs(format: LogFormat, level: &str) -> Result<Levels, String> {
+    let levels = Levels::of(level)?;
     open().map_err(|fault| format!("can't log to standard error: {fault}"))?;
     // Internal errors of the library would bypass the sink.
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines).log_internal_errors(false);
@@ -57,9 +56,29 @@ pub fn start_logs(format: LogFormat, level: &str) -> Result<(), String> {
         LogFormat::Json => lines.fmt_fields(Json).event_format(Json).boxed(),
     };
     // Keeps the first subscriber if started twice, as in a test binary.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(levels.clone()).with(lines).try_init();
     stderr::log_panics(format);
-    Ok(())
+    Ok(levels)
+}
+
+/// The calls that have a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessLog {
+    All,
+    /// Those that do not end with OK.
+    Errors,
+    Off,
+}
+
+impl AccessLog {
+    /// Whether a call that ended like this has a line.
+    pub(crate) fn has(self, is_error: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Errors => is_error,
+            Self::Off => false,
+        }
+    }
 }
 
 /// The JSON format: one object per line, with the innermost span as a nested object.

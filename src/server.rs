@@ -5,12 +5,14 @@ mod admin;
 mod authority;
 pub(crate) mod codec;
 mod connection;
+mod counted;
 mod eviction;
 mod health;
 mod inbound;
 mod inherited;
 mod listener;
 mod metadata;
+mod recent;
 mod record;
 mod reflection;
 mod request_body;
@@ -29,16 +31,25 @@ pub(crate) use self::authority::{Frames, MAX_BLOCK};
 pub(crate) use self::connection::Limits;
 pub(crate) use self::inbound::read_message;
 pub(crate) use self::listener::{Access, Owner, Socket};
-use self::{acceptor::Acceptor, eviction::Evictable, inbound::Inbound, worker::Worker};
+use self::{
+    acceptor::Acceptor,
+    admin::{Console, Facts},
+    eviction::Evictable,
+    inbound::Inbound,
+    recent::Failures,
+    worker::Worker,
+};
 pub use self::{inherited::Sockets, listener::Address};
 use crate::{
     admission::{self, Admission},
     audit::{Audit, Destination},
+    build_info,
     cloud::{self, Client},
     credentials::{self, Credentials, Project},
+    log::AccessLog,
     policy::Policy,
     service::{self, Certificates},
-    telemetry::{Abort, Metrics},
+    telemetry::{self, Abort, Metrics},
     tls::{self, Tls},
     upstream::{self, Upstream},
 };
@@ -64,6 +75,7 @@ pub struct Settings {
     /// `None`: no admin port.
     pub(crate) admin_listen: Option<String>,
     pub(crate) connection: Limits,
+    pub(crate) access_log: AccessLog,
     pub(crate) audit: Option<Destination>,
     pub(crate) workers: usize,
     pub(crate) max_connections: usize,
@@ -75,6 +87,10 @@ pub struct Settings {
     pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) require_instance_ids: bool,
+    /// The kind of credentials, as the setting names it.
+    pub(crate) credentials_kind: &'static str,
+    /// The configuration as `check` shows it: without secrets.
+    pub(crate) description: String,
 }
 
 impl Settings {
@@ -91,7 +107,10 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
+    access_log: AccessLog,
     audit: Option<Audit>,
+    /// The last calls that failed.
+    failures: Failures,
     /// Memory, permits and shares of all calls.
     admission: Arc<Admission>,
     /// A permit for each connection that has completed its handshake, in the whole process.
@@ -113,11 +132,18 @@ impl Shared {
         self.admission.started()
     }
 
+    /// Whether new calls are wanted.
+    fn is_ready(&self) -> bool {
+        self.ready.is_cancelled() && !self.draining.is_cancelled()
+    }
+
     fn new(metrics: Arc<Metrics>, audit: Option<Audit>, settings: &Settings) -> Self {
         let limits =
             admission::Limits::new(settings.max_concurrency, settings.max_buffered_bytes, settings.max_message_size);
         Self {
+            access_log: settings.access_log,
             audit,
+            failures: Failures::default(),
             admission: Arc::new(Admission::new(limits)),
             connections: Semaphore::new(settings.max_connections),
             handshakes: Arc::new(handshakes(&metrics)),
@@ -148,6 +174,7 @@ pub struct Server {
     workers: Vec<Worker>,
     health: HealthReporter,
     credentials: Arc<Credentials>,
+    console: Arc<Console>,
     shared: Arc<Shared>,
     /// Reloads the TLS files of the upstream.
     _upstream_tls: Option<AbortOnDropHandle<()>>,
@@ -197,6 +224,8 @@ impl Server {
     ///
     /// As of [`bind`](Self::bind).
     pub async fn on(sockets: Sockets, settings: Settings) -> Result<Self, StartError> {
+        telemetry::started();
+        log_start(&settings);
         let metrics = Arc::new(Metrics::default());
         let socket = match sockets.grpc {
             Some(socket) => socket,
@@ -240,8 +269,20 @@ impl Server {
             Ok(Worker::new(acceptor.add_worker(), inbound, tls.clone(), &settings, Arc::clone(&shared)))
         };
         let workers = (0..settings.workers).map(worker).collect::<Result<_, _>>()?;
+        let facts = Facts::of(&settings, &address);
+        let console = Arc::new(Console::new(facts, cloud.clone(), Arc::clone(&shared)));
         let upstream_tls = settings.upstream.tls.as_ref().and_then(|files| files.follow(&shared.metrics));
-        Ok(Self { admin, address, acceptor, workers, health, credentials, shared, _upstream_tls: upstream_tls })
+        Ok(Self {
+            admin,
+            address,
+            acceptor,
+            workers,
+            health,
+            credentials,
+            console,
+            shared,
+            _upstream_tls: upstream_tls,
+        })
     }
 
     /// The address of the gRPC port.
@@ -262,8 +303,8 @@ impl Server {
     /// A worker can't be started.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let admin_address = self.admin_address();
-        let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.shared)));
-        let Self { address, acceptor, workers, health, credentials, shared, _upstream_tls, .. } = self;
+        let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.console)));
+        let Self { address, acceptor, workers, health, credentials, console, shared, _upstream_tls, .. } = self;
         let acceptor = acceptor.listen()?;
         // The first worker runs on the current thread, as the acceptor does.
         let mut workers = workers.into_iter();
@@ -272,6 +313,8 @@ impl Server {
         // Alive, but not ready before the credentials are.
         report(&health, ServingStatus::NotServing).await;
         info!(%address, admin = admin_address.map(tracing::field::display), "serving");
+        let Facts { upstream, proxy, api_family, .. } = console.facts();
+        info!(upstream, proxy, api_family, "sending");
 
         let stop = async {
             let ready = async {
@@ -299,6 +342,22 @@ impl Server {
         info!("drained");
         Ok(())
     }
+}
+
+/// The first of the three lines of a start: the program and its limits. The other two have its addresses.
+fn log_start(settings: &Settings) {
+    info!(
+        version = build_info::VERSION,
+        commit = build_info::COMMIT.unwrap_or("unknown"),
+        credentials = settings.credentials_kind,
+        workers = settings.workers,
+        max_concurrency = settings.max_concurrency,
+        max_connections = settings.max_connections,
+        max_buffered_bytes = settings.max_buffered_bytes,
+        max_requests_per_second = settings.cloud.max_requests_per_second,
+        timeout = ?settings.timeout,
+        "starting"
+    );
 }
 
 /// Sets the readiness of all services. Liveness stays up during a drain: a restart would abort the calls in progress.

@@ -29,6 +29,9 @@ const CLOUD: &str = "apig.huaweicloud.com";
 /// The vendor's page on error codes of the API gateway.
 const ERROR_CODES: &str = "https://support.huaweicloud.com/intl/en-us/usermanual-apig/apig-ug-180530090.html";
 
+/// The advice on a server error without a row in the catalogue.
+const CHECK_CLOUD: &str = "Check the cloud, and any proxy before it.";
+
 /// The key of the listed state in `ErrorInfo.metadata`.
 const OBSERVED: &str = "observed";
 
@@ -118,7 +121,8 @@ fn refused(refusal: &Refusal, observed: Option<Observed>, request: &Resources<'_
     let mut status = size_limit::status(code(kind), &refusal.message, details);
     pushback(&mut status, refusal, is_unknown);
     let outcome = is_unknown.then_some(Outcome::Unknown);
-    status.set_source(Arc::new(Ending { reason: reason.into(), outcome, observed }));
+    let advice = refusal.row().map(|row| row.advice).or((refusal.status >= 500).then_some(CHECK_CLOUD));
+    status.set_source(Arc::new(Ending { reason: reason.into(), outcome, observed, advice }));
     status
 }
 
@@ -232,6 +236,8 @@ pub(crate) struct Ending {
     pub(crate) outcome: Option<Outcome>,
     /// The state that the cloud listed after an unknown outcome.
     pub(crate) observed: Option<Observed>,
+    /// Advice for the operator, if there is any.
+    pub(crate) advice: Option<&'static str>,
 }
 
 impl Ending {

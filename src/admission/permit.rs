@@ -44,6 +44,10 @@ impl Connection {
     pub(crate) fn admit(self: &Arc<Self>, class: Class, head: usize, now: Instant) -> Result<Permit, Rejected> {
         let admission = &self.admission;
         let is_shared = admission.has_others(self.caller.id(), now, class == Class::Call);
+        // A connection serves its calls on one thread, so that its first and its last call can't cross.
+        if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            admission.active.count(1);
+        }
         let mut permit = Permit {
             connection: Arc::clone(self),
             class,
@@ -231,7 +235,10 @@ impl Account for Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Connection { admission, caller, streams, .. } = &*self.connection;
+        let Connection { admission, caller, streams, calls, .. } = &*self.connection;
+        if calls.fetch_sub(1, Ordering::Relaxed) == 1 {
+            admission.active.give(1);
+        }
         let bytes = *self.bytes.get_mut();
         admission.memory.give(bytes);
         caller.memory.give(bytes);

@@ -1,13 +1,13 @@
 //! `serve`: runs the gateway from its configuration to the end of its drain.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
 use super::{Failure, flags::Flags, notify::Notifier};
 use crate::{
     config::{Environment, Faults},
-    log,
+    log::{self, Levels},
     server::{Server, Sockets},
 };
 
@@ -21,7 +21,7 @@ pub(super) async fn run(
     let sockets = sockets.map_err(Failure::Config)?;
     let config = flags.load(environment, &sockets)?;
     let (format, level) = config.logs();
-    log::start_logs(format, level).map_err(Failure::Other)?;
+    let _levels = follow(log::start_logs(format, level).map_err(Failure::Other)?)?;
     let mut signals = Signals::listen()?;
     // The file watchers listen to SIGHUP too; without them the signal must not end the program.
     let _hangup = signal(SignalKind::hangup())?;
@@ -44,6 +44,20 @@ pub(super) async fn run(
             Err(Failure::Told)
         }
     }
+}
+
+/// Raises the level of the log by one step at SIGUSR1, and sets the configured one again at SIGUSR2.
+fn follow(levels: Levels) -> std::io::Result<AbortOnDropHandle<()>> {
+    let (mut raise, mut reset) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = raise.recv() => levels.raise(),
+                Some(()) = reset.recv() => levels.reset(),
+                else => return,
+            }
+        }
+    })))
 }
 
 /// The signals that ask a program to stop.

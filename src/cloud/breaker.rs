@@ -81,6 +81,12 @@ impl Breaker {
         Ok(Admission { breaker: self, probe })
     }
 
+    /// The state of the circuit, and the time until a probe may start.
+    pub(crate) fn circuit(&self, now: Instant) -> (Circuit, Option<Duration>) {
+        let state = self.lock();
+        (state.circuit, state.probe_wait(now))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -32,6 +32,27 @@ struct State {
     reserved: usize,
     /// Waiting callers in order of arrival. Each has a separate notification, which also identifies it.
     queue: VecDeque<Arc<Notify>>,
+    totals: Totals,
+}
+
+/// The effect of the limit on requests since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Requests that were sent after a delay.
+    pub(crate) delayed: u64,
+    /// The sum of their delays.
+    pub(crate) delay: Duration,
+    /// Requests that got no slot.
+    pub(crate) rejected: u64,
+}
+
+/// The state of the limiter at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) limit: usize,
+    /// Requests that wait for their slot.
+    pub(crate) waiting: usize,
+    pub(crate) totals: Totals,
 }
 
 /// No slot is free before the caller's deadline, or the queue is full.
@@ -78,14 +99,23 @@ impl RateLimiter {
     ///
     /// [`RateLimited`], at once: the queue is full, or no slot is free before the deadline. Nothing is reserved then.
     pub(crate) async fn acquire(self: &Arc<Self>, clock: &impl Clock, deadline: Instant) -> Result<Slot, RateLimited> {
-        let ticket = self.enter(clock.now(), deadline)?;
+        let began = clock.now();
+        let ticket = self.enter(began, deadline)?;
+        let mut has_waited = false;
         loop {
             let now = clock.now();
             match ticket.poll(now) {
-                NextSlot::Granted(slot) => return Ok(slot),
+                NextSlot::Granted(slot) => {
+                    if has_waited {
+                        let totals = &mut self.lock().totals;
+                        totals.delayed += 1;
+                        totals.delay += now.saturating_duration_since(began);
+                    }
+                    return Ok(slot);
+                }
                 // Requests ahead can be sent later than expected.
                 NextSlot::At(at) if at >= deadline => {
-                    return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
+                    return Err(self.rejected(&mut self.lock(), at.saturating_duration_since(now)));
                 }
                 NextSlot::At(at) => tokio::select! {
                     biased;
@@ -94,7 +124,19 @@ impl RateLimiter {
                 },
                 NextSlot::Later => ticket.notify.notified().await,
             }
+            has_waited = true;
         }
+    }
+
+    /// The state for metrics.
+    pub(crate) fn usage(&self) -> Usage {
+        let state = self.lock();
+        Usage { limit: self.limit, waiting: state.queue.len(), totals: state.totals }
+    }
+
+    fn rejected(&self, state: &mut State, wait: Duration) -> RateLimited {
+        state.totals.rejected += 1;
+        RateLimited { wait, limit: self.limit }
     }
 
     /// Takes a slot that is free now and that no call waits for.
@@ -107,7 +149,7 @@ impl RateLimiter {
         state.forget_before(now);
         let at = state.slot(state.queue.len(), self.limit, now);
         if !state.queue.is_empty() || at > now {
-            return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
+            return Err(self.rejected(&mut state, at.saturating_duration_since(now)));
         }
         state.reserved += 1;
         drop(state);
@@ -119,7 +161,7 @@ impl RateLimiter {
         state.forget_before(now);
         let at = state.slot(state.queue.len(), self.limit, now);
         if at >= deadline || state.queue.len() >= LONGEST_QUEUE {
-            return Err(RateLimited { wait: at.saturating_duration_since(now), limit: self.limit });
+            return Err(self.rejected(&mut state, at.saturating_duration_since(now)));
         }
         let notify = Arc::new(Notify::new());
         state.queue.push_back(Arc::clone(&notify));

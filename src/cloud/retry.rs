@@ -104,17 +104,22 @@ impl Budget {
     /// The gain of each second.
     const FLOOR: f64 = 1.0;
     /// The upper bound, and the amount at the start.
-    const MOST: f64 = 10.0;
+    pub(crate) const MOST: f64 = 10.0;
 
     pub(crate) fn new(now: Instant) -> Self {
         Self(Mutex::new(TokenBucket { amount: Self::MOST, filled: now }))
     }
 
+    /// The sum that is left for repeats.
+    pub(crate) fn amount(&self, now: Instant) -> f64 {
+        let bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (bucket.amount + Self::FLOOR * bucket.seconds(now)).min(Self::MOST)
+    }
+
     /// Counts a call.
     fn deposit(&self, now: Instant) {
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = now.saturating_duration_since(bucket.filled).as_secs_f64();
-        bucket.amount = (bucket.amount + Self::SHARE + Self::FLOOR * seconds).min(Self::MOST);
+        bucket.amount = (bucket.amount + Self::SHARE + Self::FLOOR * bucket.seconds(now)).min(Self::MOST);
         // Two threads may have read their clocks in another order: no second counts twice.
         bucket.filled = bucket.filled.max(now);
     }
@@ -127,6 +132,13 @@ impl Budget {
             bucket.amount -= f64::from(price);
         }
         enough
+    }
+}
+
+impl TokenBucket {
+    /// The time since it was filled.
+    fn seconds(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.filled).as_secs_f64()
     }
 }
 

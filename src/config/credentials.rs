@@ -22,6 +22,8 @@ const KINDS: [&str; 8] = ["passthrough", "token", "password", "aksk", "metadata"
 pub(super) struct Credentials {
     pub(super) settings: Settings,
     pub(super) project: ProjectSettings,
+    /// The kind, as the setting names it.
+    pub(super) kind: &'static str,
 }
 
 impl Credentials {
@@ -92,7 +94,8 @@ pub(super) fn read(
         (None, Settings::One(_), Some(name)) => ProjectSettings::Named(name, Box::new(services.iam)),
         (None, ..) => ProjectSettings::None,
     };
-    Some(Credentials { settings, project })
+    let kind = if matches!(settings, Settings::Identities(_)) { "identities" } else { kind };
+    Some(Credentials { settings, project, kind })
 }
 
 fn services(read: &mut Reader<'_>, upstream: Option<&upstream::Settings>) -> Option<Services> {

@@ -70,12 +70,7 @@ pub const SETTINGS: &[Setting] = &[
         None,
         "PEM revocation lists for callers' certificates, one of each CA of tls-client-ca; read again when it changes",
     ),
-    set(
-        "admin-listen",
-        "ADDRESS",
-        Some("127.0.0.1:9464"),
-        "Address for /livez, /readyz and /metrics: host:port, or off",
-    ),
+    set("admin-listen", "ADDRESS", Some("127.0.0.1:9464"), "Address of the admin port (HTTP): host:port, or off"),
     set("upstream", "URL", None, "Base URL of the cloud's API; required unless region is given"),
     set(
         "region",
@@ -210,6 +205,12 @@ pub const SETTINGS: &[Setting] = &[
         "DESTINATION",
         Some("off"),
         "Audit log, a JSON line for each call that may change something: off, stdout or a path",
+    ),
+    set(
+        "access-log",
+        "CALLS",
+        Some("all"),
+        "Calls that have a line in the log when they end: all, errors (those that do not end with OK) or off",
     ),
     set("log-format", "FORMAT", None, "text or json; by default text on a terminal, else json"),
     set("log-level", "LEVEL", Some("info"), "error, warn, info, debug or trace"),

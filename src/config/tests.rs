@@ -225,3 +225,24 @@ fn a_proxys_password_comes_from_the_environment_or_the_file_and_does_not_show() 
     assert!(shown.contains("upstream_proxy = \"http://***@127.0.0.1:3128\"  # file"), "{shown}");
     assert!(!format!("{config:?}").contains("canary"));
 }
+
+#[test]
+fn the_access_log_has_all_calls_unless_set_otherwise() {
+    let access_log = |flags: &[(&'static str, &str)]| load(flags, &[], None).map(|config| config.gateway.access_log);
+    assert_eq!(access_log(&[UPSTREAM]).unwrap(), AccessLog::All);
+    for (text, expected) in [("all", AccessLog::All), ("errors", AccessLog::Errors), ("off", AccessLog::Off)] {
+        assert_eq!(access_log(&[UPSTREAM, ("access-log", text)]).unwrap(), expected);
+    }
+    let fault = "access-log (--access-log) must be one of all, errors, off";
+    assert_eq!(faults(&[UPSTREAM, ("access-log", "some")], &[], None), [fault]);
+}
+
+#[test]
+fn the_server_has_the_description_without_secrets() {
+    let variables = [("APIG_GATEWAY_TOKEN", "a-token-that-nobody-may-see")];
+    let config = load(&[UPSTREAM, ("credentials", "token")], &variables, None).unwrap();
+    assert_eq!(config.gateway.description, config.describe());
+    assert!(config.gateway.description.contains("token = \"***\"  # APIG_GATEWAY_TOKEN\n"));
+    assert!(!format!("{config:?}").contains("nobody-may-see"));
+    assert_eq!(config.gateway.credentials_kind, "token");
+}

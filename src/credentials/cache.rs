@@ -245,7 +245,9 @@ impl Renewal {
         let since = Instant::now();
         let until = since + life;
         self.renewals.fetched.inc();
-        self.renewals.expiry.set(seconds(std::time::SystemTime::now() + life));
+        let now = std::time::SystemTime::now();
+        self.renewals.fetched_at.set(seconds(now));
+        self.renewals.expiry.set(seconds(now + life));
         self.renewals.state(CredentialState::Valid);
         self.state.send_modify(|state| {
             state.current = Some(Current { credential, since, until });

@@ -104,8 +104,9 @@ pub(super) async fn serve(
     shared.metrics.connections_accepted.inc();
     let inbound = Arc::new(inbound.of(peer));
     let io = TokioIo::new(Budgeted { channel, preface: PREFACE, read: 0 });
+    let calls = Arc::clone(&inbound);
     let service = service_fn(move |request| {
-        let inbound = Arc::clone(&inbound);
+        let inbound = Arc::clone(&calls);
         async move { Ok::<_, Infallible>(inbound.answer(request).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -132,6 +133,7 @@ pub(super) async fn serve(
         } => {
             // GOAWAY: the calls in progress finish, and the peer opens another connection for new ones.
             connection.as_mut().graceful_shutdown();
+            let _draining = inbound.count_draining();
             match end {
                 Leave::OldAge => tokio::select! {
                     ended = connection.as_mut() => ended,

@@ -75,6 +75,11 @@ impl Evictable {
         }
     }
 
+    /// The number of connections in the set.
+    pub(super) fn len(&self) -> usize {
+        self.lock().list.len()
+    }
+
     /// Adds a connection; returns whether another one was evicted for it.
     pub(super) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> (Ticket, bool) {
         let network = address.map(network);

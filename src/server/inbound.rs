@@ -4,7 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
@@ -17,6 +22,7 @@ use tracing::{Instrument as _, error, field, info_span};
 
 use super::{
     Shared,
+    counted::Counted,
     metadata::{self, X_REQUEST_ID},
     record::{End, HEALTH_CHECK, Record},
     request_body::{self, BodySource, RequestBody},
@@ -95,6 +101,11 @@ impl<S> Inbound<S> {
         Counted::new(Arc::clone(&self.shared), |shared| &shared.metrics.connections)
     }
 
+    /// Counts a connection that was sent GOAWAY, for as long as the value lives.
+    pub(super) fn count_draining(&self) -> impl Drop + use<S> {
+        Counted::new(Arc::clone(&self.shared), |shared| &shared.metrics.connections_draining)
+    }
+
     /// Answers one call. Dropping the future gives the call up.
     pub(super) async fn answer<B: BodySource>(self: Arc<Self>, request: Request<B>) -> Response<Body>
     where
@@ -126,6 +137,7 @@ impl<S> Inbound<S> {
             request_id: request_id.clone(),
             subject: self.shared.audit.is_some().then(Arc::default),
             progress: Arc::default(),
+            trace: OnceLock::new(),
             end: None,
         };
         let mut response = match method {
@@ -177,12 +189,16 @@ impl<S> Inbound<S> {
             if let Err(local) = admit_message(method.name, &body, &permit) {
                 return local.status(is_change).into_http();
             }
+            let trace = metadata::trace(&head.headers);
+            if let Some(id) = trace.sampled() {
+                let _ = record.trace.set(id);
+            }
             let call = Call {
                 deadline,
                 token: metadata::token(&head.headers),
                 previous_attempts: metadata::previous_attempts(&head.headers),
                 request_id: record.request_id.clone(),
-                trace: metadata::trace(&head.headers),
+                trace,
                 progress: Arc::clone(progress),
                 // The charges last until the call is answered, also when the service drops the request earlier.
                 account: Arc::<Permit>::clone(&permit),
@@ -299,32 +315,6 @@ fn terms(headers: &mut HeaderMap, now: Instant, most: Duration, is_change: bool)
         return Err(status::deadline_exceeded(false).status(is_change));
     }
     Ok((now + timeout, request_body::take_encoding(headers, is_change)?))
-}
-
-/// One more in a gauge for as long as it lives.
-struct Counted<F: Fn(&Shared) -> &prometheus_client::metrics::gauge::Gauge> {
-    shared: Arc<Shared>,
-    gauge: F,
-}
-
-impl<F: Fn(&Shared) -> &prometheus_client::metrics::gauge::Gauge> Counted<F> {
-    fn new(shared: Arc<Shared>, gauge: F) -> Self {
-        gauge(&shared).inc();
-        Self { shared, gauge }
-    }
-}
-
-impl<F: Fn(&Shared) -> &prometheus_client::metrics::gauge::Gauge> Drop for Counted<F> {
-    fn drop(&mut self) {
-        (self.gauge)(&self.shared).dec();
-    }
-}
-
-impl Shared {
-    /// Whether new calls are wanted.
-    pub(super) fn is_ready(&self) -> bool {
-        self.ready.is_cancelled() && !self.draining.is_cancelled()
-    }
 }
 
 /// Admits a message before it is built: counts its entries, charges its weight, and takes the concurrency permit.

@@ -1,16 +1,19 @@
 //! The record of a call, written when it ends, also when its caller leaves: metrics, a log line, an audit line.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use http::HeaderValue;
 use tokio::time::Instant;
 use tonic::Code;
 use tracing::{Span, debug, info};
 
-use super::Shared;
+use super::{Shared, recent::Failure};
 use crate::{
     audit::{self, Entry, Subject},
-    call::Progress,
+    call::{Progress, TraceId},
     cloud::Observed,
     peer::Peer,
     resources::Method,
@@ -38,6 +41,8 @@ pub(super) struct Record {
     /// The resources that the call is to change, once it has been read; `None` without an audit log.
     pub(super) subject: Option<Arc<OnceLock<Subject>>>,
     pub(super) progress: Arc<Progress>,
+    /// The trace of the call, if its caller records it.
+    pub(super) trace: OnceLock<TraceId>,
     /// `None` when the caller has left.
     pub(super) end: Option<End>,
 }
@@ -57,7 +62,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let code = self.end.as_ref().map_or(Code::Cancelled, |end| end.code);
         let took = self.started.elapsed();
-        self.shared.metrics.call(self.name, code, took);
+        self.shared.metrics.call(self.name, code, took, self.trace.get().copied());
         let ending = self.end.as_ref().and_then(|end| end.ending.as_ref());
         let reason = ending.map(|ending| &*ending.reason);
         let cloud_id = self.end.as_ref().and_then(|end| end.cloud_id.as_ref()?.to_str().ok());
@@ -66,11 +71,25 @@ impl Drop for Record {
             if is_confirmed { Some(CONFIRMED) } else { ending.and_then(|ending| ending.outcome).map(Outcome::as_str) };
         let observed = ending.and_then(|ending| ending.observed).map(Observed::as_str);
         let milliseconds = audit::milliseconds(took);
+        if code != Code::Ok && self.name != HEALTH_CHECK {
+            self.shared.failures.note(Failure {
+                time: SystemTime::now(),
+                method: self.name,
+                code,
+                reason: ending.map(|ending| ending.reason.clone()),
+                advice: ending.and_then(|ending| ending.advice),
+                outcome,
+                request_id: self.request_id.clone(),
+                cloud_id: self.end.as_ref().and_then(|end| end.cloud_id.clone()),
+                count: 1,
+            });
+        }
         let code_name = code_name(code);
-        if self.name == HEALTH_CHECK {
+        let is_logged = self.shared.access_log.has(code != Code::Ok);
+        if is_logged && self.name == HEALTH_CHECK {
             // Probes come every few seconds.
             debug!(parent: &self.span, code = code_name, milliseconds, "call ended");
-        } else {
+        } else if is_logged {
             info!(
                 parent: &self.span,
                 code = code_name,

@@ -62,6 +62,25 @@ impl Reason {
             Self::InternalError => "INTERNAL_ERROR",
         }
     }
+
+    /// Advice for the operator: the first sentence of the remedy in `docs/troubleshoot.md`.
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "The caller has to correct the call.",
+            Self::TokenMissing => "The caller has to send its token as x-auth-token.",
+            Self::CredentialsUnavailable => "Check IAM, and the file or the service that the credential comes from.",
+            Self::CredentialsRefused => "Replace the gateway's credentials: the cloud or IAM rejected them.",
+            Self::CallerNotAllowed => "Check the rules, and the identity for the project.",
+            Self::UpstreamUnreachable => "Check upstream, DNS, upstream-proxy and upstream-ca.",
+            Self::UpstreamConnectionLost => "Read the attached domains before a repeat: the outcome is unknown.",
+            Self::UpstreamProtocolError | Self::UpstreamRedirect => "Check upstream: another server answers there.",
+            Self::DeadlineExceeded => "Look for a slow cloud, or use a longer deadline.",
+            Self::Overloaded => "Lower the load, or raise the limit that the error names.",
+            Self::CircuitOpen => "Check the cloud: it fails or does not answer.",
+            Self::ShuttingDown => "Retry at another gateway if outcome is not_sent.",
+            Self::InternalError => "Report a bug: the log has the panic.",
+        }
+    }
 }
 
 /// A status of the gateway's own under construction: it is finished when it is known whether the call is a change.
@@ -157,7 +176,8 @@ impl Local {
             // Keeps clients that repeat `UNAVAILABLE` by themselves from making a change twice (gRFC A6).
             status.metadata_mut().insert("grpc-retry-pushback-ms", tonic::metadata::MetadataValue::from_static("-1"));
         }
-        status.set_source(Arc::new(Ending { reason: self.reason.as_str().into(), outcome, observed: self.observed }));
+        let (reason, advice) = (self.reason.as_str().into(), Some(self.reason.advice()));
+        status.set_source(Arc::new(Ending { reason, outcome, observed: self.observed, advice }));
         status
     }
 }
@@ -349,3 +369,6 @@ pub(super) fn unsafe_request(field: &str) -> Local {
 fn cut(text: &str) -> &str {
     (0..=MOST_CAUSE.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,37 @@ use std::fmt::{self, Write as _};
 use http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
+use crate::call::TraceId;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CallLabels {
     pub(super) rpc_method: &'static str,
     pub(super) rpc_response_status_code: &'static str,
+}
+
+/// The labels of an exemplar.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TraceLabels {
+    pub(super) trace_id: TraceId,
+}
+
+impl EncodeLabelValue for TraceId {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BuildLabels {
+    pub(super) version: &'static str,
+    pub(super) commit: &'static str,
+    pub(super) rustc: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RateLimitLabels {
+    /// `delayed` or `rejected`.
+    pub(super) result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -20,9 +47,23 @@ pub(super) struct UpstreamLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Verb(pub(super) Method);
 
-/// The status, or `none` when no answer came.
+/// The status of an answer. Statuses that are not registered share a label, so that an upstream can't make many series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Answered(pub(super) Option<StatusCode>);
+pub(super) enum Answered {
+    None,
+    Other,
+    Registered(StatusCode),
+}
+
+impl Answered {
+    pub(super) fn of(status: Option<StatusCode>) -> Self {
+        match status {
+            None => Self::None,
+            Some(status) if status.canonical_reason().is_none() => Self::Other,
+            Some(status) => Self::Registered(status),
+        }
+    }
+}
 
 impl EncodeLabelValue for Verb {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
@@ -32,7 +73,11 @@ impl EncodeLabelValue for Verb {
 
 impl EncodeLabelValue for Answered {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(self.0.as_ref().map_or("none", StatusCode::as_str))
+        encoder.write_str(match self {
+            Self::None => "none",
+            Self::Other => "other",
+            Self::Registered(status) => status.as_str(),
+        })
     }
 }
 

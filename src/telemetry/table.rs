@@ -7,12 +7,28 @@ use prometheus_client::{
     registry::{Metric as Registered, Registry, Unit},
 };
 
+/// A unit as a constant can have it.
+#[derive(Clone, Copy)]
+enum Measure {
+    Seconds,
+    Bytes,
+}
+
+impl Measure {
+    fn unit(self) -> Unit {
+        match self {
+            Self::Seconds => Unit::Seconds,
+            Self::Bytes => Unit::Bytes,
+        }
+    }
+}
+
 /// One metric.
 struct Metric {
     /// The name without the suffixes for unit and type.
     name: &'static str,
     kind: MetricType,
-    in_seconds: bool,
+    unit: Option<Measure>,
     /// Names of labels, each with a description of its values.
     labels: &'static [(&'static str, &'static str)],
     help: &'static str,
@@ -26,20 +42,26 @@ impl Metric {
 
     /// The same in seconds.
     const fn seconds(mut self) -> Self {
-        self.in_seconds = true;
+        self.unit = Some(Measure::Seconds);
+        self
+    }
+
+    /// The same in bytes.
+    const fn bytes(mut self) -> Self {
+        self.unit = Some(Measure::Bytes);
         self
     }
 
     /// The name in the exposition.
     fn full_name(&self) -> String {
-        let unit = if self.in_seconds { "_seconds" } else { "" };
+        let unit = self.unit.map(|unit| format!("_{}", unit.unit().as_str())).unwrap_or_default();
         let total = if matches!(self.kind, MetricType::Counter) { "_total" } else { "" };
         format!("{}{unit}{total}", self.name)
     }
 }
 
 const fn metric(kind: MetricType, name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind, in_seconds: false, labels: &[], help }
+    Metric { name, kind, unit: None, labels: &[], help }
 }
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
@@ -69,12 +91,34 @@ const METRICS: &[Metric] = &[
         .seconds()
         .with_labels(&[
             ("http_request_method", "HTTP method"),
-            ("http_response_status_code", "HTTP status, or `none` without a response"),
+            (
+                "http_response_status_code",
+                "HTTP status; `other` for one that is not registered, `none` without a response",
+            ),
         ]),
     gauge("apig_gateway_calls_in_progress", "Calls in progress"),
     counter("apig_gateway_calls_denied", "Calls that the policy denied"),
     counter("apig_gateway_panics", "Calls whose handler panicked"),
-    gauge("apig_gateway_connections", "Open connections on the gRPC port"),
+    gauge("apig_gateway_buffered", "Memory of all calls in progress with their messages").bytes(),
+    gauge("apig_gateway_buffered_limit", "Limit on it: max-buffered-bytes").bytes(),
+    gauge("apig_gateway_concurrency_permits", "Calls that have a complete message and a permit of max-concurrency"),
+    gauge("apig_gateway_concurrency_permits_limit", "Limit on them: max-concurrency"),
+    gauge("apig_gateway_ready", "1 while the gateway is ready, else 0"),
+    gauge("apig_gateway_draining", "1 from SIGTERM on, else 0"),
+    gauge("apig_gateway_connections", "Open connections on the gRPC port, those in their handshake included"),
+    gauge(
+        "apig_gateway_connections_in_handshake",
+        "Connections on the gRPC port that have not yet sent the HTTP/2 preface",
+    ),
+    gauge(
+        "apig_gateway_connections_active",
+        "Connections on the gRPC port with a call or a stream; those without are idle or in their handshake",
+    ),
+    gauge(
+        "apig_gateway_connections_draining",
+        "Connections on the gRPC port, active or idle, that were sent GOAWAY: at max-connection-age or at the drain",
+    ),
+    gauge("apig_gateway_connections_limit", "Limit on connections after their handshake: max-connections"),
     counter(
         "apig_gateway_connections_accepted",
         "Connections on the gRPC port that completed the handshake and were served",
@@ -101,11 +145,20 @@ const METRICS: &[Metric] = &[
     .seconds(),
     counter("apig_gateway_admin_connections_evicted", "Connections on the admin port that were closed for newer ones"),
     counter("apig_gateway_retries", "Requests to the cloud that were repeated"),
+    gauge("apig_gateway_retry_budget", "Repeats that the retry budget allows at present"),
+    gauge("apig_gateway_retry_budget_limit", "Upper bound of the retry budget"),
+    gauge("apig_gateway_rate_limit_waiting", "Requests to the cloud that wait because of max-requests-per-second"),
+    counter("apig_gateway_rate_limited", "Requests to the cloud that max-requests-per-second held up")
+        .with_labels(&[("result", "`delayed`, `rejected` (no slot before the deadline)")]),
+    counter("apig_gateway_rate_limit_delay", "Sum of the delays by max-requests-per-second").seconds(),
     counter("apig_gateway_read_backs", "Look-ups of unknown outcomes")
         .with_labels(&[("result", "`confirmed`, `all`, `some`, `none`, `failed`, `skipped` (too many at once)")]),
     gauge("apig_gateway_circuit_state", "State of the circuit breaker: 0 closed, 1 half open, 2 open"),
     counter("apig_gateway_credential_renewals", "Credentials that were fetched, and fetches that failed")
         .with_labels(&[IDENTITY, ("result", "`fetched`, `failed`")]),
+    gauge("apig_gateway_credential_fetched_timestamp", "Time of the last successful fetch of a credential, since 1970")
+        .seconds()
+        .with_labels(&[IDENTITY]),
     gauge("apig_gateway_credential_expiry_timestamp", "Expiry of the credential that was fetched last, since 1970")
         .seconds()
         .with_labels(&[IDENTITY]),
@@ -130,6 +183,16 @@ const METRICS: &[Metric] = &[
     ),
     counter("apig_gateway_log_lines_lost", "Log lines that were not written"),
     counter("apig_gateway_task_panics", "Panics of background tasks, which are started again"),
+    gauge("apig_gateway_build_info", "The build; always 1").with_labels(&[
+        ("version", "version of the gateway"),
+        ("commit", "commit that it was built of, or `unknown`"),
+        ("rustc", "version of the compiler"),
+    ]),
+    gauge("process_resident_memory", "Resident memory of the process").bytes(),
+    counter("process_cpu", "Processor time of the process, in user space and in the kernel").seconds(),
+    gauge("process_open_fds", "Open file descriptors"),
+    gauge("process_max_fds", "Limit on open file descriptors"),
+    gauge("process_start_time", "Start of the process, since 1970").seconds(),
 ];
 
 /// Registers a metric under the name and help text of its row.
@@ -139,10 +202,9 @@ const METRICS: &[Metric] = &[
 /// The table has no such row.
 pub(super) fn register(registry: &mut Registry, name: &str, metric: impl Registered) {
     let row = METRICS.iter().find(|row| row.name == name).expect("every metric has a row in the table");
-    if row.in_seconds {
-        registry.register_with_unit(row.name, row.help, Unit::Seconds, metric);
-    } else {
-        registry.register(row.name, row.help, metric);
+    match row.unit {
+        Some(unit) => registry.register_with_unit(row.name, row.help, unit.unit(), metric),
+        None => registry.register(row.name, row.help, metric),
     }
 }
 
@@ -178,7 +240,8 @@ mod tests {
     /// Metrics with a sample in every family.
     fn sampled() -> Metrics {
         let metrics = Metrics::default();
-        metrics.call("m", Code::Ok, Duration::ZERO);
+        metrics.call("m", Code::Ok, Duration::ZERO, None);
+        metrics.set(&Snapshot::default());
         metrics.upstream(&Method::POST, Some(StatusCode::OK), Duration::ZERO);
         metrics.read_back("none");
         metrics.handshakes_aborted(Abort::Drain).inc();

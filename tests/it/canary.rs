@@ -4,6 +4,7 @@
 mod echo;
 mod keys;
 mod leak;
+mod levels;
 
 use std::{path::Path, time::Duration};
 
@@ -13,7 +14,7 @@ use self::{
     echo::Echo,
     leak::{Encoding, Parts, TOKEN_LENGTH, opaque, password},
 };
-use crate::support::{Caller, Cloud, Gateway, Program, Reply, documented, failed, soon};
+use crate::support::{Caller, Cloud, Gateway, PARENT, Program, Reply, documented, failed, soon};
 
 /// A caller's own token, which comes with every call.
 fn callers_token() -> String {
@@ -212,8 +213,7 @@ async fn run(
         value.split(['"', ' ', ',']).next().unwrap().to_owned()
     };
     let (address, admin) = (address("address"), address("admin"));
-    let mut reported = String::new();
-    let mut metrics = String::new();
+    let (mut reported, mut metrics) = (String::new(), String::new());
     let calls = async {
         let caller = Caller::of(&address).await;
         for number in 0..most {
@@ -224,6 +224,7 @@ async fn run(
             message.project_id = project_id.into();
             let mut request = Request::new(message);
             request.metadata_mut().insert("x-auth-token", callers_token().parse().unwrap());
+            request.metadata_mut().insert("traceparent", PARENT.parse().unwrap());
             request.set_timeout(Duration::from_secs(5));
             match soon(caller.client().attach_domains(request)).await {
                 Ok(response) => reported.extend([format!("{:?}", response.metadata())]),
@@ -236,7 +237,7 @@ async fn run(
                 }
             }
         }
-        for path in ["metrics", "readyz?verbose"] {
+        for path in ["metrics", "readyz?verbose", "config", "version", "", "?refresh"] {
             let answer = soon(reqwest::get(format!("http://{admin}/{path}"))).await.unwrap();
             metrics += &soon(answer.text()).await.unwrap();
         }

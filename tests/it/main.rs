@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets them has failed")]
 
+mod access_log;
+mod admin;
 mod admission;
 mod answer_bounds;
 mod answers;
@@ -36,6 +38,7 @@ mod list_attached_domains;
 mod log_lines;
 mod metadata;
 mod methods;
+mod metrics;
 mod outage;
 mod policy;
 mod read_back;

@@ -14,7 +14,7 @@ pub(crate) use testkit::{
 };
 
 pub(crate) use self::{
-    caller::{Caller, Failed, documented, domain, failed, on_certificate},
+    caller::{Caller, Failed, PARENT, documented, domain, failed, on_certificate},
     gateway::{Gateway, Plan},
     program::{Binary, Program, command},
     raw::{OpenCall, RawConnection, SilentCall, greet, in_progress, send_bytes},

@@ -151,3 +151,20 @@ async fn the_queue_has_an_end() {
     assert!(limiter.lock().queue.is_empty());
     drop(managed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn delays_and_rejections_are_counted() {
+    let limiter = limiter(1);
+    let start = Instant::now();
+    let totals = |delayed, delay, rejected| Totals { delayed, delay: ms(delay), rejected };
+    send(&limiter, ms(1), start).await.unwrap();
+    assert_eq!(limiter.usage(), Usage { limit: 1, waiting: 0, totals: totals(0, 0, 0) });
+    assert!(acquire(&limiter, ms(500)).await.is_err());
+    assert!(limiter.try_acquire(Instant::now()).is_err());
+    assert_eq!(limiter.usage().totals, totals(0, 0, 2));
+    let (_, waiting) = tokio::join!(send(&limiter, ms(2_000), start), async { limiter.usage().waiting });
+    assert_eq!(waiting, 1);
+    let after = limiter.usage().totals;
+    assert_eq!((after.delayed, after.rejected), (1, 2));
+    assert!((ms(1_000)..=ms(1_005)).contains(&after.delay), "{after:?}");
+}

@@ -211,3 +211,15 @@ fn the_budget_counts_no_second_twice() {
     }
     assert_eq!(drain(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_shows_what_is_left() {
+    let start = Instant::now();
+    let budget = Budget::new(start);
+    let is = |moment, expected: f64| assert!((budget.amount(moment) - expected).abs() < 1e-9, "{budget:?}");
+    is(start, Budget::MOST);
+    assert!(budget.withdraw(2) && budget.withdraw(1));
+    is(start, Budget::MOST - 3.0);
+    is(start + Duration::from_secs(2), Budget::MOST - 1.0);
+    is(start + Duration::from_secs(60), Budget::MOST);
+}

@@ -12,6 +12,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::soon;
 
+/// A `traceparent` of a trace that its caller records.
+pub(crate) const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// A domain to attach, on every instance.
 pub(crate) fn domain(name: &str) -> AttachOrDetachDomainInfo {
     AttachOrDetachDomainInfo {
