@@ -17,6 +17,7 @@ use super::{
     gateway::{Gateway, knows},
     leak,
     ledger::Ledger,
+    metrics::Metrics,
     model::{Case, Hazard, Rules},
     plan::{Mix, Plan},
     scene::Scene,
@@ -221,8 +222,11 @@ pub(crate) async fn run(configuration: &Configuration, arguments: &Arguments, la
     }
     report.check(&format!("{name}: nothing left behind"), quiet);
     report.check(&format!("{name}: memory"), leak::memory(memory, grown));
+    let metrics = Metrics::of(gateway.metrics().await);
     leak::ends_well(name, gateway, report).await;
+    report.check(&format!("{name}: metrics of requests"), metrics.reconcile_requests(&records, scene));
     if let Some(ledger) = ledger {
+        report.check(&format!("{name}: metrics of calls"), metrics.reconcile_calls(&records, &ledger));
         report.check(&format!("{name}: audit"), ledger.reconcile(&records, scene));
     }
 }

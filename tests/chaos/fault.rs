@@ -163,6 +163,18 @@ impl Fault {
         }
     }
 
+    /// The status of the response, if there is one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match *self {
+            Self::Attached(_) => Some(204),
+            Self::Refused(refusal, _) => Some(refusal.status),
+            Self::Unexpected { status, .. } | Self::Redirect { status, .. } => Some(status),
+            Self::Broken { .. } | Self::CutHead { .. } | Self::Garbage { .. } | Self::Stall { .. } | Self::Crossed => {
+                None
+            }
+        }
+    }
+
     /// Whether the upstream acts on the request.
     pub(crate) fn applies(&self) -> bool {
         match *self {

@@ -99,6 +99,11 @@ impl Gateway {
         admin::metric(&self.admin, name).await
     }
 
+    /// All metrics as text.
+    pub(crate) async fn metrics(&self) -> String {
+        admin::page(&self.admin, "/metrics").await.expect("the admin port responds").1
+    }
+
     /// The number of files that it has open.
     pub(crate) fn files(&self) -> usize {
         self.program.open_files()

@@ -9,7 +9,7 @@ use super::{
     driver::{CallEnd, Record},
     fault::{Outcome, Verdict},
     gateway::knows,
-    request::id,
+    request::{id, number_of},
     scene::Scene,
 };
 
@@ -27,6 +27,21 @@ impl Ledger {
 
     pub(crate) fn path(&self) -> String {
         self.folder.path().join("audit").to_str().unwrap().to_owned()
+    }
+
+    /// The codes of the lines of each call.
+    pub(crate) fn codes(&self) -> Result<HashMap<u64, Vec<String>>, String> {
+        let text = std::fs::read_to_string(self.path()).map_err(|error| error.to_string())?;
+        let mut codes: HashMap<u64, Vec<String>> = HashMap::new();
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+            let (Some(number), Some(code)) = (line["request_id"].as_str().and_then(number_of), line["code"].as_str())
+            else {
+                return Err(format!("a line without a call or a code: {line}"));
+            };
+            codes.entry(number).or_default().push(code.to_owned());
+        }
+        Ok(codes)
     }
 
     /// Holds each call's lines against its end and its attempts.

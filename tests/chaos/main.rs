@@ -19,6 +19,7 @@ mod fault;
 mod gateway;
 mod leak;
 mod ledger;
+mod metrics;
 mod model;
 mod plan;
 mod read_back;
