@@ -13,7 +13,7 @@ program := "target/ci/apig-grpc-gateway"
 check: fmt clippy test doc proto deny demo
 
 # Everything that CI checks, cheapest first; in under 50 minutes on two cores.
-all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples chart deb image monitoring bench-lints instructions
+all: check (demo "release") advisories model million chaos closures siege h2spec interop sdk mesh examples chart deb image monitoring page bench-lints instructions
 
 # The long runs before a release: they take hours.
 long: (again "20") bulk (chaos "1000000") (closures "100000") (siege "30" "2" "50") (mesh "100000" "10") scale fuzz compare measure
@@ -134,6 +134,10 @@ clients:
 # Clients in other languages: docs/clients.md. Needs Python with venv and openssl; and Go, a JDK with mvn, and npm, for their clients.
 interop: program
     interop/run {{ program }}
+
+# The page of the admin port in Chromium and in w3m; screenshots in target/admin-page. Needs Python with venv, and both or root.
+page: program
+    interop/admin_page/run {{ program }}
 
 # Behind and before Envoy, with the configurations of examples/mesh; `just mesh 100000 10` before a release. Needs Python with venv.
 mesh calls="10000" swaps="4": program
