@@ -203,6 +203,16 @@ fn check_query_field(field: &FieldDescriptor) -> Result<(), String> {
 }
 
 impl Binding {
+    /// The path with the names of its fields.
+    fn template(&self) -> String {
+        let segment = |segment: &Segment| match segment {
+            Segment::Literal(text) => format!("/{text}"),
+            Segment::Family => "/{family}".into(),
+            Segment::Project(field) | Segment::Field(field) => format!("/{{{}}}", field.name()),
+        };
+        self.path.iter().map(segment).collect()
+    }
+
     fn code(&self) -> String {
         let segments: Vec<String> = self
             .path
@@ -255,6 +265,7 @@ impl Binding {
                 const VERB: Verb = Verb::{verb};\n    \
                 const SUCCESS: StatusCode = StatusCode::{success};\n    \
                 const HAS_ANSWER: bool = {has_answer};\n    \
+                const TEMPLATE: &'static str = {template:?};\n    \
                 fn path(&self) -> impl Iterator<Item = Segment<'_>> {{\n        \
                     [{segments}].into_iter()\n    \
                 }}\n    \
@@ -267,6 +278,7 @@ impl Binding {
             response = answer.name(),
             verb = self.verb,
             success = if has_answer { "OK" } else { "NO_CONTENT" },
+            template = self.template(),
             segments = segments.join(", "),
             decode = if has_answer { "pb::json::decode(body)" } else { "let _ = body; Ok(Self::Response::default())" },
         )

@@ -25,6 +25,8 @@ pub(crate) trait Operation: Describe {
     const SUCCESS: StatusCode;
     /// Whether success has a body.
     const HAS_ANSWER: bool;
+    /// The path with the names of its fields, and `{family}`.
+    const TEMPLATE: &'static str;
     /// The path, segment by segment.
     fn path(&self) -> impl Iterator<Item = Segment<'_>>;
     /// Adds the fields that travel in the query.

@@ -52,6 +52,7 @@ fn a_rule_becomes_verb_path_and_body() {
             "Verb::PUT",
             "SUCCESS: StatusCode = StatusCode::NO_CONTENT",
             "HAS_ANSWER: bool = false",
+            r#"TEMPLATE: &'static str = "/v2/{id}/{family}/x""#,
             "Some(json(self, ",
             r#"Segment::Literal("v2"), Segment::Field { name: "id", value: &self.id }, Segment::Family, Segment::Literal("x")"#,
         ],

@@ -68,6 +68,7 @@ impl Operation for PageRequest {
     const VERB: Verb = pb::ListAttachedDomainsRequest::VERB;
     const SUCCESS: StatusCode = pb::ListAttachedDomainsRequest::SUCCESS;
     const HAS_ANSWER: bool = pb::ListAttachedDomainsRequest::HAS_ANSWER;
+    const TEMPLATE: &'static str = pb::ListAttachedDomainsRequest::TEMPLATE;
 
     fn path(&self) -> impl Iterator<Item = Segment<'_>> {
         self.0.path()
