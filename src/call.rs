@@ -12,6 +12,8 @@ use std::{
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use crate::trace::{CallSpan, Wait};
+
 /// The context of one call. It travels by reference; only [`Progress`] changes.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -51,13 +53,22 @@ pub(crate) trait Account: Debug + Send + Sync {
     fn caller(&self) -> u64;
 }
 
-/// W3C trace context, passed on as it came.
+/// W3C trace context. It is passed on as it came, unless the call has a span.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
     /// `traceparent`
     pub(crate) parent: Option<HeaderValue>,
     /// `tracestate`, only beside a `traceparent`
     pub(crate) state: Option<HeaderValue>,
+    /// The span of this call; `None` without traces of our own.
+    pub(crate) span: Option<CallSpan>,
+}
+
+impl Trace {
+    /// Notes the time until the value is dropped, if the call is traced.
+    pub(crate) fn wait(&self, reason: &'static str) -> Option<Wait<'_>> {
+        self.span.as_ref()?.wait(reason)
+    }
 }
 
 /// The id of a trace, as `traceparent` writes it: 32 hexadecimal digits.
@@ -71,8 +82,17 @@ impl TraceId {
 }
 
 impl Trace {
-    /// The id of a trace that its caller records: `traceparent` is valid and has the flag `sampled`.
+    /// The id of the trace if it is sampled: by the span of this call, or without one by its caller.
     pub(crate) fn sampled(&self) -> Option<TraceId> {
+        match &self.span {
+            Some(span) if span.is_recording() => Some(TraceId(span.trace_id().as_bytes().try_into().ok()?)),
+            Some(_) => None,
+            None => self.sampled_by_caller(),
+        }
+    }
+
+    /// The id of a trace that its caller records: `traceparent` is valid and has the flag `sampled`.
+    fn sampled_by_caller(&self) -> Option<TraceId> {
         let parent = self.parent.as_ref()?.as_bytes();
         let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let is_zero = |part: &[u8]| part.iter().all(|digit| *digit == b'0');
@@ -132,7 +152,7 @@ mod tests {
     fn a_trace_id_is_that_of_a_valid_and_sampled_parent() {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
         let sampled = |parent: &str| {
-            let trace = Trace { parent: Some(parent.parse().unwrap()), state: None };
+            let trace = Trace { parent: Some(parent.parse().unwrap()), ..Trace::default() };
             trace.sampled().map(|id| id.as_str().to_owned())
         };
         for parent in ["00-{}-00f067aa0ba902b7-01", "00-{}-00f067aa0ba902b7-03", "01-{}-00f067aa0ba902b7-01-more"] {

@@ -6,6 +6,7 @@ mod breaker;
 mod catalogue;
 mod certificate_lock;
 mod error;
+mod headers;
 mod in_flight;
 mod rate_limit;
 mod read_back;
@@ -19,7 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::header;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -30,6 +31,7 @@ pub(crate) use self::{
     catalogue::{Kind, Plane, Processed, Row, rows},
     certificate_lock::LockQueueFull,
     error::{ClockSkew, Error},
+    headers::headers,
     rate_limit::{RateLimited, Usage},
     read_back::{Goal, Observed, attached, detached},
     refusal::{Refusal, Throttle},
@@ -39,6 +41,7 @@ pub(crate) use self::{
 use self::{
     breaker::{Breaker, CircuitOpen},
     certificate_lock::{CertificateLocks, Waiter},
+    headers::{X_REQUEST_ID, add_ids},
     in_flight::{InFlight, SendRecord},
     rate_limit::RateLimiter,
     read_back::{Found, ReadBack},
@@ -47,15 +50,12 @@ use self::{
 use crate::{
     call::Call,
     credentials::{Credential, Credentials, Project, SigningInput, Verdict},
+    mask::Masker,
     resources::Resources,
     telemetry::Metrics,
-    upstream::{BodyError, Failure, Upstream},
+    trace::{self, RequestSpan},
+    upstream::{BodyError, Failure, Head, Upstream},
 };
-
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-static JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The time before the deadline at which the body of an answer is no longer waited for, so that its status still reaches
 /// the caller.
@@ -192,6 +192,7 @@ impl Client {
             Some(locks) if resources.method.is_change && !resources.certificates.is_empty() => {
                 let share = call.account.share_of(certificate_lock::LONGEST_QUEUE);
                 let waiter = Waiter { caller: call.account.caller(), share };
+                let _wait = call.trace.wait("certificate_lock");
                 let locked = locks.take(resources.project, &resources.certificates, waiter).await;
                 Some(locked.map_err(Error::LockQueueFull)?)
             }
@@ -202,6 +203,9 @@ impl Client {
         let attempt = || self.attempt::<O>(&rest_request, project, call);
         let repeated = |error: &Error, number, delay| {
             self.metrics.retries.inc();
+            if let Some(span) = &call.trace.span {
+                span.retry(number, delay);
+            }
             debug!(attempt = number, ?delay, ?error, "trying again");
         };
         let result = retry::run(&RuntimeClock, &self.budget, most, call.deadline, attempt, repeated).await;
@@ -275,7 +279,10 @@ impl Client {
             Some(limiter) if call.is_read_back => {
                 Some(limiter.try_acquire(Instant::now()).map_err(Error::RateLimited)?)
             }
-            Some(limiter) => Some(limiter.acquire(&RuntimeClock, call.deadline).await.map_err(Error::RateLimited)?),
+            Some(limiter) => {
+                let _wait = call.trace.wait("rate_limit");
+                Some(limiter.acquire(&RuntimeClock, call.deadline).await.map_err(Error::RateLimited)?)
+            }
             None => None,
         };
         // A look-up neither probes the upstream nor counts as one of its failures: calls alone decide on the circuit.
@@ -298,36 +305,29 @@ impl Client {
         let secrets = rest_request.secrets.iter().map(|secret| secret.as_bytes());
         let masker = credential.masker(call.token.as_ref(), signed.as_ref()).with(secrets);
         // Added when it is signed: proxies may change them on the way, so they are no part of a signature.
-        add_ids(&mut headers, call);
+        let span = self.request_span::<O>(call);
+        add_ids(&mut headers, call, span.as_ref());
         let (query, body) = (&rest_request.query, rest_request.body.clone());
         let head = self.upstream.exchange(verb, &path, query, headers, body, &record, &masker).await;
         in_flight.end(match &head {
             Ok(head) => matches!(head.status().as_u16(), 502..=504),
             Err(_) => true,
         });
-        let head = match head {
-            Ok(head) => head,
-            Err(Failure::NotSent(cause)) => {
-                call.progress.settled();
-                return Err(Error::Unreachable(cause));
-            }
-            Err(Failure::Interrupted(cause)) if O::METHOD.is_change => return Err(Error::ConnectionLost(cause)),
-            Err(Failure::Interrupted(cause)) => return Err(Error::ReadInterrupted(cause)),
-            Err(Failure::Decode(cause)) => return Err(Error::Decode(cause)),
-        };
-        if !O::HAS_ANSWER || head.status() != O::SUCCESS {
-            return read::<O>(&head.read(call.deadline - BODY_MARGIN).await, &masker);
+        let answered = head.as_ref().ok().map(Head::status);
+        let result = answer::<O>(head, call, &masker).await;
+        if let Some(span) = span {
+            span.end(answered, result.as_ref().err().map(Error::name));
         }
-        let id = head.headers().get(&X_REQUEST_ID).cloned();
-        let until = call.deadline - BODY_MARGIN;
-        match head.read_success(until, MOST_ANSWER, |bytes| call.account.charge(bytes), &masker).await {
-            Ok(answer) => read::<O>(&answer, &masker),
-            Err(BodyError::NotCharged) => Err(Error::NoMemory),
-            Err(error) => {
-                let request_id = answer::request_id(id.as_ref(), &masker);
-                Err(Error::Malformed { status: O::SUCCESS, cause: error.to_string(), request_id })
-            }
-        }
+        result
+    }
+
+    /// Starts the span of a request, if its call is traced.
+    fn request_span<O: Operation>(&self, call: &Call) -> Option<RequestSpan> {
+        let span = call.trace.span.as_ref().filter(|span| span.is_recording())?;
+        let template = O::TEMPLATE.replacen("{family}", self.family, 1);
+        let template = &self.upstream.wire_path(&template);
+        let (host, port) = self.upstream.address();
+        span.request(&trace::Request { verb: O::VERB.as_str(), template, host, port, is_attempt: !call.is_read_back })
     }
 
     /// Tells a refusal of the caller's own credential from one of the gateway's.
@@ -347,6 +347,37 @@ impl Client {
     }
 }
 
+/// Reads the answer to a request.
+async fn answer<O: Operation>(
+    head: Result<Head, Failure>,
+    call: &Call,
+    masker: &Masker<'_>,
+) -> Result<Success<O::Response>, Error> {
+    let head = match head {
+        Ok(head) => head,
+        Err(Failure::NotSent(cause)) => {
+            call.progress.settled();
+            return Err(Error::Unreachable(cause));
+        }
+        Err(Failure::Interrupted(cause)) if O::METHOD.is_change => return Err(Error::ConnectionLost(cause)),
+        Err(Failure::Interrupted(cause)) => return Err(Error::ReadInterrupted(cause)),
+        Err(Failure::Decode(cause)) => return Err(Error::Decode(cause)),
+    };
+    if !O::HAS_ANSWER || head.status() != O::SUCCESS {
+        return read::<O>(&head.read(call.deadline - BODY_MARGIN).await, masker);
+    }
+    let id = head.headers().get(&X_REQUEST_ID).cloned();
+    let until = call.deadline - BODY_MARGIN;
+    match head.read_success(until, MOST_ANSWER, |bytes| call.account.charge(bytes), masker).await {
+        Ok(answer) => read::<O>(&answer, masker),
+        Err(BodyError::NotCharged) => Err(Error::NoMemory),
+        Err(error) => {
+            let request_id = answer::request_id(id.as_ref(), masker);
+            Err(Error::Malformed { status: O::SUCCESS, cause: error.to_string(), request_id })
+        }
+    }
+}
+
 /// The verdict of an answer on the credential of its request.
 fn verdict<T>(result: &Result<T, Error>) -> Verdict {
     match result {
@@ -359,26 +390,5 @@ fn verdict<T>(result: &Result<T, Error>) -> Verdict {
         },
         Err(Error::ConnectionLost(_) | Error::ReadInterrupted(_) | Error::Decode(_)) => Verdict::Interrupted,
         Err(_) => Verdict::Unproven,
-    }
-}
-
-/// The headers besides the authorization and the ids.
-pub(crate) fn headers(has_body: bool) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(12);
-    headers.insert(header::ACCEPT, JSON.clone());
-    if has_body {
-        headers.insert(header::CONTENT_TYPE, JSON.clone());
-    }
-    headers
-}
-
-/// Adds the headers that tie a request to its call.
-fn add_ids(headers: &mut HeaderMap, call: &Call) {
-    headers.insert(X_REQUEST_ID.clone(), call.request_id.clone());
-    if let Some(parent) = &call.trace.parent {
-        headers.insert(TRACEPARENT.clone(), parent.clone());
-    }
-    if let Some(state) = &call.trace.state {
-        headers.insert(TRACESTATE.clone(), state.clone());
     }
 }

@@ -7,6 +7,7 @@ mod plaintext;
 mod read;
 mod region;
 mod settings;
+mod traces;
 mod url;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -321,6 +322,7 @@ fn gateway(
             .filter(|number| *number > 0),
         max_read_backs: read.is_on("read-back").then_some((max_concurrency / 4).max(1)),
     };
+    let traces = traces::read(read);
     let drain_delay = read.duration_or_zero("drain-delay");
     let drain_timeout = read.duration("drain-timeout");
     let require_instance_ids = read.is_on("require-instance-ids");
@@ -350,6 +352,8 @@ fn gateway(
         require_instance_ids,
         credentials_kind,
         description: String::new(),
+        traces,
+        warnings: read.warnings(),
     })
 }
 

@@ -42,5 +42,6 @@ mod status;
 mod sync;
 pub mod telemetry;
 mod tls;
+mod trace;
 mod upstream;
 mod validate;

@@ -21,11 +21,11 @@ mod worker;
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tracing::info;
+use tracing::{info, warn};
 
 pub(crate) use self::authority::{Frames, MAX_BLOCK};
 pub(crate) use self::connection::Limits;
@@ -51,6 +51,7 @@ use crate::{
     service::{self, Certificates},
     telemetry::{self, Abort, Metrics},
     tls::{self, Tls},
+    trace::{self, Exports, Tracer},
     upstream::{self, Upstream},
 };
 
@@ -59,6 +60,10 @@ const MAX_HANDSHAKES: usize = 256;
 
 /// The age before which a handshake is not evicted for a new connection: some round trips of a distant caller.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(50);
+
+/// Bounds of the time for the last spans after the drain, which has as much as the drain left.
+const SHORTEST_LAST_EXPORT: Duration = Duration::from_millis(200);
+const LONGEST_LAST_EXPORT: Duration = Duration::from_secs(2);
 
 /// The settings of the server and its components.
 #[derive(Debug, Clone)]
@@ -91,6 +96,10 @@ pub struct Settings {
     pub(crate) credentials_kind: &'static str,
     /// The configuration as `check` shows it: without secrets.
     pub(crate) description: String,
+    /// `None`: no traces.
+    pub(crate) traces: Option<trace::Settings>,
+    /// Variables that are ignored.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Settings {
@@ -111,6 +120,8 @@ pub(crate) struct Shared {
     audit: Option<Audit>,
     /// The last calls that failed.
     failures: Failures,
+    /// `None`: no traces.
+    tracer: Option<Tracer>,
     /// Memory, permits and shares of all calls.
     admission: Arc<Admission>,
     /// A permit for each connection that has completed its handshake, in the whole process.
@@ -137,13 +148,14 @@ impl Shared {
         self.ready.is_cancelled() && !self.draining.is_cancelled()
     }
 
-    fn new(metrics: Arc<Metrics>, audit: Option<Audit>, settings: &Settings) -> Self {
+    fn new(metrics: Arc<Metrics>, audit: Option<Audit>, tracer: Option<Tracer>, settings: &Settings) -> Self {
         let limits =
             admission::Limits::new(settings.max_concurrency, settings.max_buffered_bytes, settings.max_message_size);
         Self {
             access_log: settings.access_log,
             audit,
             failures: Failures::default(),
+            tracer,
             admission: Arc::new(Admission::new(limits)),
             connections: Semaphore::new(settings.max_connections),
             handshakes: Arc::new(handshakes(&metrics)),
@@ -176,6 +188,9 @@ pub struct Server {
     credentials: Arc<Credentials>,
     console: Arc<Console>,
     shared: Arc<Shared>,
+    exports: Option<Exports>,
+    /// The longest drain.
+    drain: Duration,
     /// Reloads the TLS files of the upstream.
     _upstream_tls: Option<AbortOnDropHandle<()>>,
 }
@@ -192,6 +207,8 @@ pub enum StartError {
     },
     /// The client for the upstream can't be set up.
     Upstream(String),
+    /// The client for the collector of traces can't be set up.
+    Traces(String),
     /// The audit log can't be opened.
     Audit(io::Error),
 }
@@ -201,6 +218,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen { address, cause } => write!(f, "can't listen on {address}: {cause}"),
             Self::Audit(cause) => write!(f, "can't open the audit log: {cause}"),
+            Self::Traces(cause) => write!(f, "can't set up the client for the collector of traces: {cause}"),
             Self::Upstream(cause) => write!(f, "can't set up the client for the upstream: {cause}"),
         }
     }
@@ -245,7 +263,12 @@ impl Server {
         let admin = admin.transpose()?;
         let audit = settings.audit.clone().map(|destination| Audit::open(destination, Arc::clone(&metrics)));
         let audit = audit.transpose().map_err(StartError::Audit)?;
-        let shared = Arc::new(Shared::new(metrics, audit, &settings));
+        for warning in &settings.warnings {
+            warn!("{warning}");
+        }
+        let started = settings.traces.as_ref().map(|traces| Tracer::start(traces, &metrics)).transpose();
+        let (tracer, exports) = started.map_err(StartError::Traces)?.unzip();
+        let shared = Arc::new(Shared::new(metrics, audit, tracer, &settings));
         let pool = || Upstream::new(&settings.upstream, Arc::clone(&shared.metrics)).map_err(StartError::Upstream);
         let credentials = Credentials::start(settings.credentials.clone(), &shared.metrics);
         let credentials = Arc::new(credentials.map_err(StartError::Upstream)?);
@@ -272,6 +295,7 @@ impl Server {
         let facts = Facts::of(&settings, &address);
         let console = Arc::new(Console::new(facts, cloud.clone(), Arc::clone(&shared)));
         let upstream_tls = settings.upstream.tls.as_ref().and_then(|files| files.follow(&shared.metrics));
+        let drain = settings.drain_delay + settings.drain_timeout;
         Ok(Self {
             admin,
             address,
@@ -281,6 +305,8 @@ impl Server {
             credentials,
             console,
             shared,
+            exports,
+            drain,
             _upstream_tls: upstream_tls,
         })
     }
@@ -304,7 +330,7 @@ impl Server {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let admin_address = self.admin_address();
         let _admin = self.admin.take().map(|listener| admin::serve(listener, Arc::clone(&self.console)));
-        let Self { address, acceptor, workers, health, credentials, console, shared, _upstream_tls, .. } = self;
+        let Self { address, acceptor, workers, health, credentials, console, shared, exports, drain, .. } = self;
         let acceptor = acceptor.listen()?;
         // The first worker runs on the current thread, as the acceptor does.
         let mut workers = workers.into_iter();
@@ -327,8 +353,10 @@ impl Server {
                 () = shutdown => {}
                 () = ready => {}
             }
+            let stopped = Instant::now();
             shared.draining.cancel();
             report(&health, ServingStatus::NotServing).await;
+            stopped
         };
         let work = async {
             if let Some(local) = local {
@@ -338,7 +366,11 @@ impl Server {
                 thread.ended().await;
             }
         };
-        tokio::join!(stop, acceptor.run(), work);
+        let (stopped, ..) = tokio::join!(stop, acceptor.run(), work);
+        if let Some(exports) = exports {
+            let left = drain.saturating_sub(stopped.elapsed());
+            exports.finish(left.clamp(SHORTEST_LAST_EXPORT, LONGEST_LAST_EXPORT)).await;
+        }
         info!("drained");
         Ok(())
     }

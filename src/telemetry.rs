@@ -146,6 +146,8 @@ pub(crate) struct Metrics {
     pub(crate) audit_lines_suppressed: Counter,
     /// Calls that the policy denied.
     pub(crate) calls_denied: Counter,
+    /// Spans that the collector does not have.
+    pub(crate) spans_lost: Counter,
 }
 
 impl Default for Metrics {
@@ -183,6 +185,7 @@ impl Default for Metrics {
             audit_lines_not_written: Counter::default(),
             audit_lines_suppressed: Counter::default(),
             calls_denied: Counter::default(),
+            spans_lost: Counter::default(),
         };
         metrics.registered()
     }
@@ -219,6 +222,7 @@ impl Metrics {
         register(registry, "apig_gateway_audit_lines_suppressed", self.audit_lines_suppressed.clone());
         register(registry, "apig_gateway_log_lines_lost", log::lines_lost());
         register(registry, "apig_gateway_calls_denied", self.calls_denied.clone());
+        register(registry, "apig_gateway_spans_lost", self.spans_lost.clone());
         self.live.register(registry);
         self
     }

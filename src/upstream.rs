@@ -58,7 +58,7 @@ const MOST_CLOSED: usize = 3;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-const USER_AGENT: &str = concat!("apig-grpc-gateway/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("apig-grpc-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// Where the upstream is and how to reach it.
 #[derive(Debug, Clone)]
@@ -223,6 +223,11 @@ impl Upstream {
     /// Host and port as the `Host` header has them.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Host and port, for traces.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        (self.target.authority.host(), self.base.port_or_known_default().unwrap_or_default())
     }
 
     /// The path on the wire of a path of the API.

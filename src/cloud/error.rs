@@ -64,6 +64,17 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The error of a request, for its span, unless the status of the answer tells it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "UPSTREAM_UNREACHABLE",
+            Self::ConnectionLost(_) | Self::ReadInterrupted(_) => "UPSTREAM_CONNECTION_LOST",
+            Self::Redirected { .. } => "UPSTREAM_REDIRECT",
+            Self::NoMemory => "OVERLOADED",
+            _ => "UPSTREAM_PROTOCOL_ERROR",
+        }
+    }
+
     /// The cloud's id for the request, if it answered with one.
     pub(crate) fn request_id(&self) -> Option<&str> {
         match self {

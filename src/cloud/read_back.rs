@@ -78,7 +78,7 @@ impl ReadBack {
         let account = Arc::new(SpareAccount::new(Arc::clone(&call.account)));
         let permit = self.permits.try_acquire().ok();
         if permit.is_none() || self.draining.is_cancelled() || !account.charge(BINDING_COST * goal.len()) {
-            client.metrics.read_back("skipped");
+            note(client, call, "skipped");
             return None;
         }
         let mut found = None;
@@ -92,12 +92,21 @@ impl ReadBack {
             debug!(?failure, "the outcome could not be looked up");
             found = None;
         }
-        client.metrics.read_back(match found {
+        let result = match found {
             Some(Found::Confirmed) => "confirmed",
             Some(Found::Observed(observed)) => observed.as_str(),
             None => "failed",
-        });
+        };
+        note(client, call, result);
         found
+    }
+}
+
+/// Notes the result of a look-up in the metrics and in the trace.
+fn note(client: &Client, call: &Call, result: &'static str) {
+    client.metrics.read_back(result);
+    if let Some(span) = &call.trace.span {
+        span.read_back(result);
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) struct Reader<'a> {
     tables: BTreeMap<String, Vec<toml::Table>>,
     faults: Vec<String>,
     notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -20,7 +21,7 @@ impl<'a> Reader<'a> {
         let mut faults = Vec::new();
         let text = sources.file.take().map(Zeroizing::new);
         let (file, tables) = text.map(|text| file_values(&text, &mut faults)).unwrap_or_default();
-        Self { sources, file, tables, faults, notes: Vec::new() }
+        Self { sources, file, tables, faults, notes: Vec::new(), warnings: Vec::new() }
     }
 
     /// The value of a setting, from the source that takes precedence.
@@ -143,6 +144,17 @@ impl<'a> Reader<'a> {
     /// Notes a decision that the configuration left open.
     pub(super) fn note(&mut self, text: String) {
         self.notes.push(text);
+    }
+
+    /// Notes something that is ignored.
+    pub(super) fn warn(&mut self, text: String) {
+        self.notes.push(text.clone());
+        self.warnings.push(text);
+    }
+
+    /// Everything that is ignored.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     /// Every setting with its value, all notes, and all faults.

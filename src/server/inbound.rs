@@ -4,12 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
@@ -30,7 +25,7 @@ use super::{
 };
 use crate::{
     admission::{self, Admission, CALL_COST, Class, Connection, Permit, Rejected},
-    call::{Call, Progress},
+    call::{Call, Progress, Trace},
     pb::entries,
     peer::{Identity, Peer},
     resources::{self, Method},
@@ -125,23 +120,32 @@ impl<S> Inbound<S> {
             request_id = request_id.to_str().unwrap_or_default(),
             caller = %self.peer.identity,
             project_id = field::Empty,
-            certificate_id = field::Empty
+            certificate_id = field::Empty,
+            trace_id = field::Empty
         );
+        let mut trace = metadata::trace(&head.headers);
+        // Probes come every few seconds.
+        let tracer = self.shared.tracer.as_ref().filter(|_| name != HEALTH_CHECK);
+        trace.span = tracer.map(|tracer| tracer.call(name, trace.parent.as_ref(), trace.state.as_ref()));
+        if let Some(trace) = &trace.span {
+            span.record("trace_id", trace.trace_id());
+        }
         let mut record = Record {
             shared: Arc::clone(&self.shared),
             name,
             method,
             span: span.clone(),
+            trace: trace.span.clone(),
             started: Instant::now(),
             peer: Arc::clone(&self.peer),
             request_id: request_id.clone(),
             subject: self.shared.audit.is_some().then(Arc::default),
             progress: Arc::default(),
-            trace: OnceLock::new(),
+            sampled: trace.sampled(),
             end: None,
         };
         let mut response = match method {
-            Some(method) => self.perform(method, head, body, &record).instrument(span).await,
+            Some(method) => self.perform(method, head, body, trace, &record).instrument(span).await,
             None if name == HEALTH_CHECK => self.check(head, body, &record).await,
             None => self.unknown(&head, &record),
         };
@@ -164,6 +168,7 @@ impl<S> Inbound<S> {
         method: &'static Method,
         mut head: Parts,
         body: B,
+        trace: Trace,
         record: &Record,
     ) -> Response<Body>
     where
@@ -188,10 +193,6 @@ impl<S> Inbound<S> {
             };
             if let Err(local) = admit_message(method.name, &body, &permit) {
                 return local.status(is_change).into_http();
-            }
-            let trace = metadata::trace(&head.headers);
-            if let Some(id) = trace.sampled() {
-                let _ = record.trace.set(id);
             }
             let call = Call {
                 deadline,

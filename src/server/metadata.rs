@@ -54,7 +54,7 @@ pub(super) fn trace(headers: &HeaderMap) -> Trace {
     let sane = |value: &&HeaderValue| (1..=512).contains(&value.len()) && value.to_str().is_ok();
     let parent = headers.get(&TRACEPARENT).filter(sane).cloned();
     let state = parent.as_ref().and_then(|_| headers.get(&TRACESTATE)).filter(sane).cloned();
-    Trace { parent, state }
+    Trace { parent, state, span: None }
 }
 
 /// The timeout of the call: the caller's `grpc-timeout`, at most `most`.

@@ -19,6 +19,7 @@ use crate::{
     resources::Method,
     status::{Ending, Outcome},
     telemetry::code_name,
+    trace::{self, CallSpan},
 };
 
 /// The method beside our own that ends with its answer.
@@ -35,14 +36,16 @@ pub(super) struct Record {
     /// `None` for methods that are not the API's.
     pub(super) method: Option<&'static Method>,
     pub(super) span: Span,
+    /// The span for the collector of traces, if there is one.
+    pub(super) trace: Option<CallSpan>,
     pub(super) started: Instant,
     pub(super) peer: Arc<Peer>,
     pub(super) request_id: HeaderValue,
     /// The resources that the call is to change, once it has been read; `None` without an audit log.
     pub(super) subject: Option<Arc<OnceLock<Subject>>>,
     pub(super) progress: Arc<Progress>,
-    /// The trace of the call, if its caller records it.
-    pub(super) trace: OnceLock<TraceId>,
+    /// The trace of the call, if it is sampled.
+    pub(super) sampled: Option<TraceId>,
     /// `None` when the caller has left.
     pub(super) end: Option<End>,
 }
@@ -62,7 +65,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let code = self.end.as_ref().map_or(Code::Cancelled, |end| end.code);
         let took = self.started.elapsed();
-        self.shared.metrics.call(self.name, code, took, self.trace.get().copied());
+        self.shared.metrics.call(self.name, code, took, self.sampled);
         let ending = self.end.as_ref().and_then(|end| end.ending.as_ref());
         let reason = ending.map(|ending| &*ending.reason);
         let cloud_id = self.end.as_ref().and_then(|end| end.cloud_id.as_ref()?.to_str().ok());
@@ -101,6 +104,10 @@ impl Drop for Record {
                 "call ended"
             );
         }
+        if let Some(trace) = &self.trace {
+            let error = (code != Code::Ok).then(|| reason.unwrap_or(code_name));
+            trace.end(&trace::End { code: code_name, error, is_fault: is_fault(code), outcome, cloud_id });
+        }
         if let Some(audit) = &self.shared.audit
             && self.method.is_some_and(|method| method.is_change)
         {
@@ -131,4 +138,17 @@ impl Drop for Record {
             });
         }
     }
+}
+
+/// Whether the semantic conventions of OpenTelemetry count a code as an error of the server, rather than of the caller.
+fn is_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }

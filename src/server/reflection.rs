@@ -64,7 +64,7 @@ impl<S> Clone for Lazy<S> {
 
 impl<S> fmt::Debug for Lazy<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lazy").field("is_built", &self.built.get().is_some()).finish()
+        f.debug_struct("Lazy").field("is_built", &self.built.get().is_some()).finish_non_exhaustive()
     }
 }
 

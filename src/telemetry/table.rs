@@ -182,6 +182,10 @@ const METRICS: &[Metric] = &[
         "Audit lines of calls without a valid message that were left out because of their number",
     ),
     counter("apig_gateway_log_lines_lost", "Log lines that were not written"),
+    counter(
+        "apig_gateway_spans_lost",
+        "Spans that were not exported: the queue was full, or the collector rejected them, failed or did not answer",
+    ),
     counter("apig_gateway_task_panics", "Panics of background tasks, which are started again"),
     gauge("apig_gateway_build_info", "The build; always 1").with_labels(&[
         ("version", "version of the gateway"),

@@ -86,6 +86,11 @@ impl TlsFiles {
         settings.clients(&config).map(drop)
     }
 
+    /// The configuration of the files as they are now.
+    pub(super) fn config(&self, settings: &Settings) -> Result<Arc<ClientConfig>, Fault> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).config(settings)
+    }
+
     /// Makes a pool that follows the files from now on.
     pub(super) fn pool(&self, settings: &Settings) -> Result<Arc<Pool>, Fault> {
         // Locked over both, so that no change of the files falls between them.
@@ -130,6 +135,18 @@ impl Current {
             return Ok(Arc::new(tls::client_without_roots()));
         }
         self.configs.get(&self.material, settings.shows_identity)
+    }
+}
+
+impl Settings {
+    /// TLS for a client of another kind.
+    ///
+    /// # Errors
+    ///
+    /// The certificates or the key can't be used.
+    pub(crate) fn tls_config(&self) -> Result<ClientConfig, String> {
+        let config = self.tls.as_ref().map_or_else(|| self.platform(), |tls| tls.config(self));
+        config.map(|config| ClientConfig::clone(&config)).map_err(|(_, error)| error)
     }
 }
 

@@ -51,6 +51,7 @@ mod sinks;
 mod streams;
 mod support;
 mod tls;
+mod traces;
 mod turns;
 mod unix_authority;
 mod upstream_files;

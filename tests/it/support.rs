@@ -1,6 +1,7 @@
 //! The shared parts of these tests: a gateway in this process or its own, its callers, and raw calls.
 
 mod caller;
+mod collector;
 mod gateway;
 mod program;
 mod raw;
@@ -15,6 +16,7 @@ pub(crate) use testkit::{
 
 pub(crate) use self::{
     caller::{Caller, Failed, PARENT, documented, domain, failed, on_certificate},
+    collector::{Collector, Manner, Span},
     gateway::{Gateway, Plan},
     program::{Binary, Program, command},
     raw::{OpenCall, RawConnection, SilentCall, greet, in_progress, send_bytes},

@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
@@ -82,7 +83,7 @@ fn line(done: usize, total: usize, took: Duration) -> String {
         let rate = done * 1000 / millis;
         let left = total.saturating_sub(done) * millis / done / 1000;
         let left = Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX));
-        line.push_str(&format!(", {rate}/s, {} left", humantime::format_duration(left)));
+        let _ = write!(line, ", {rate}/s, {} left", humantime::format_duration(left));
     }
     line
 }

@@ -15,7 +15,7 @@ fn shared(settings: &[(&'static str, &str)]) -> Shared {
     let flags = [("upstream", "http://127.0.0.1:9")].into_iter().chain(settings.iter().copied());
     let flags = flags.map(|(key, value)| (key, value.to_owned())).collect();
     let sources = crate::config::Sources { flags, ..Default::default() };
-    Shared::new(Arc::default(), None, &crate::config::Config::load(sources).unwrap().gateway)
+    Shared::new(Arc::default(), None, None, &crate::config::Config::load(sources).unwrap().gateway)
 }
 
 /// A gateway with these services.
