@@ -24,6 +24,7 @@ class Program:
     def __init__(self, name, command):
         self.name, self.command = name, [str(part) for part in command]
         self.log_path, self.process = WORK / "logs" / f"{name}.log", None
+        self.fault = None
 
     async def start(self, pattern):
         """Waits for a line with this pattern; gives the match."""
@@ -37,9 +38,14 @@ class Program:
         return await asyncio.wait_for(asyncio.shield(self.matched), TIMEOUT)
 
     async def read(self, pattern):
-        with self.log_path.open("w") as log:
+        with self.log_path.open("w", buffering=1) as log:
             async for line in self.process.stdout:
-                log.write(text := line.decode())
+                text = line.decode()
+                try:
+                    log.write(text)
+                except OSError as fault:
+                    # A full disk. Reading goes on: the end of a process with a full pipe is not noticed.
+                    self.fault = fault
                 if not self.matched.done() and (found := pattern.search(text)):
                     self.matched.set_result(found)
         if not self.matched.done():
@@ -50,6 +56,7 @@ class Program:
         self.process.terminate()
         code = await asyncio.wait_for(self.process.wait(), TIMEOUT)
         await self.reader
+        assert not self.fault, f"{self.name}: {self.fault}"
         assert code == 0, f"{self.name}: exit code {code}: {self.log_path.read_text()[-2000:]}"
 
     async def kill(self):

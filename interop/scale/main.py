@@ -130,10 +130,11 @@ async def run(binary):
     (WORK / "logs").mkdir(parents=True)
     emulator = Program("emulator", [binary, "emulator", "--listen", "127.0.0.1:0", "--life", f"{TOKEN_LIFE}s", "--world",
                                     world(WORKERS, SHARERS), "--change-time", "20ms"])
-    recorder = fleet = None
+    recorder = fleet = watching = None
     try:
         cloud = (await emulator.start(r"The emulated cloud serves (http://\S+)"))[1]
         recorder = Recorder(urlparse(cloud).port)
+        watching = asyncio.create_task(recorder.watch_lag())
         fleet = Fleet(binary, recorder, GATEWAYS, SETTINGS)
         played = Run(cloud, recorder, fleet, None)
         async with played.stage("all gateways start at once"):
@@ -147,7 +148,8 @@ async def run(binary):
     finally:
         if fleet:
             await fleet.kill()
-        if recorder:
+        if watching:
+            watching.cancel()
             await recorder.close()
         await emulator.kill()
 

@@ -31,12 +31,21 @@ class Recorder:
         self.moved = asyncio.Condition()
         # Each so many changes, the answer is lost.
         self.lose_every, self.changes = None, 0
+        # The longest time in which this process did not run: requests of that time seem to arrive at its end.
+        self.lag = 0.0
 
     async def add(self):
         """A port for one more gateway."""
         server = await asyncio.start_server(self.serve, "127.0.0.1", 0, limit=LARGEST_HEAD)
         self.servers.append(server)
         return server.sockets[0].getsockname()[1]
+
+    async def watch_lag(self, interval=0.05):
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(interval)
+            now = time.monotonic()
+            self.lag, last = max(self.lag, now - last - interval), now
 
     async def close(self):
         for server in self.servers:
