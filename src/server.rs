@@ -16,13 +16,14 @@ mod recent;
 mod record;
 mod reflection;
 mod request_body;
+mod shared;
 mod stream;
 mod worker;
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
@@ -31,17 +32,15 @@ pub(crate) use self::authority::{Frames, MAX_BLOCK};
 pub(crate) use self::connection::Limits;
 pub(crate) use self::inbound::read_message;
 pub(crate) use self::listener::{Access, Owner, Socket};
+pub(crate) use self::shared::Shared;
 use self::{
     acceptor::Acceptor,
     admin::{Console, Facts},
-    eviction::Evictable,
     inbound::Inbound,
-    recent::Failures,
     worker::Worker,
 };
 pub use self::{inherited::Sockets, listener::Address};
 use crate::{
-    admission::{self, Admission},
     audit::{Audit, Destination},
     build_info,
     cloud::{self, Client},
@@ -49,17 +48,11 @@ use crate::{
     log::AccessLog,
     policy::Policy,
     service::{self, Certificates},
-    telemetry::{self, Abort, Metrics},
+    telemetry::{self, Metrics},
     tls::{self, Tls},
     trace::{self, Exports, Tracer},
     upstream::{self, Upstream},
 };
-
-/// Concurrent handshakes in the whole process. Each may buffer a TLS record of 16 KiB.
-const MAX_HANDSHAKES: usize = 256;
-
-/// The age before which a handshake is not evicted for a new connection: some round trips of a distant caller.
-const HANDSHAKE_GRACE: Duration = Duration::from_millis(50);
 
 /// Bounds of the time for the last spans after the drain, which has as much as the drain left.
 const SHORTEST_LAST_EXPORT: Duration = Duration::from_millis(200);
@@ -110,71 +103,6 @@ impl Settings {
         self.connection.handshake_timeout = timeout;
         self
     }
-}
-
-/// The state shared by all connections and calls.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) metrics: Arc<Metrics>,
-    access_log: AccessLog,
-    audit: Option<Audit>,
-    /// The last calls that failed.
-    failures: Failures,
-    /// `None`: no traces.
-    tracer: Option<Tracer>,
-    /// Memory, permits and shares of all calls.
-    admission: Arc<Admission>,
-    /// A permit for each connection that has completed its handshake, in the whole process.
-    connections: Semaphore,
-    /// Connections in their handshake.
-    handshakes: Arc<Evictable>,
-    max_message_size: usize,
-    timeout: Duration,
-    /// Cancelled when the gateway is ready to serve calls.
-    ready: CancellationToken,
-    draining: CancellationToken,
-    /// Cancelled when the drain timeout has passed: calls in progress are aborted.
-    expired: CancellationToken,
-}
-
-impl Shared {
-    /// Calls in progress, without the streams of health and reflection.
-    fn calls_in_progress(&self) -> usize {
-        self.admission.started()
-    }
-
-    /// Whether new calls are wanted.
-    fn is_ready(&self) -> bool {
-        self.ready.is_cancelled() && !self.draining.is_cancelled()
-    }
-
-    fn new(metrics: Arc<Metrics>, audit: Option<Audit>, tracer: Option<Tracer>, settings: &Settings) -> Self {
-        let limits =
-            admission::Limits::new(settings.max_concurrency, settings.max_buffered_bytes, settings.max_message_size);
-        Self {
-            access_log: settings.access_log,
-            audit,
-            failures: Failures::default(),
-            tracer,
-            admission: Arc::new(Admission::new(limits)),
-            connections: Semaphore::new(settings.max_connections),
-            handshakes: Arc::new(handshakes(&metrics)),
-            max_message_size: limits.message,
-            timeout: settings.timeout,
-            ready: CancellationToken::new(),
-            draining: CancellationToken::new(),
-            expired: CancellationToken::new(),
-            metrics,
-        }
-    }
-}
-
-/// The bounded set of connections in their handshake. It leaves most file descriptors to other uses.
-fn handshakes(metrics: &Metrics) -> Evictable {
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let descriptors = descriptors.and_then(|number| usize::try_from(number).ok()).unwrap_or(usize::MAX);
-    let limit = MAX_HANDSHAKES.min(descriptors / 4).max(1);
-    Evictable::new(limit, HANDSHAKE_GRACE, metrics.handshakes_aborted(Abort::Evicted))
 }
 
 /// A server with bound ports that is not running yet.
