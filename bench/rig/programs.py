@@ -31,12 +31,12 @@ def run(*command, **options):
         raise Failed(f"{' '.join(map(str, command))}: exit code {done.returncode}")
 
 
-def build(profile="release", bench=True):
-    """Builds the gateway and, in a folder of its own, what it is measured with."""
+def build(profile="release", bench=("--bins",)):
+    """Builds the gateway and, in a folder of its own, what it is measured with: all of it, or those that cargo's options name."""
     say(f"Building (profile {profile})")
     run("cargo", "build", "--locked", "--quiet", "--profile", profile, cwd=ROOT)
     if bench:
-        run("cargo", "build", "--locked", "--quiet", "--profile", profile, "--target-dir", BUILD, cwd=ROOT / "bench")
+        run("cargo", "build", "--locked", "--quiet", "--profile", profile, "--target-dir", BUILD, *bench, cwd=ROOT / "bench")
 
 
 def prepare():
