@@ -91,7 +91,7 @@ impl Spend for LooksFirst {
     }
 
     fn amount(&self) -> f64 {
-        self.0.amount()
+        Spend::amount(&self.0)
     }
 }
 
@@ -118,7 +118,7 @@ impl Spend for MovesBack {
     }
 
     fn amount(&self) -> f64 {
-        self.0.amount()
+        Spend::amount(&self.0)
     }
 }
 
