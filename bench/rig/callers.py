@@ -1,17 +1,14 @@
 """One call beside calling the cloud directly: callers in Python and Rust, with and without the gateway."""
 
-import contextlib
-import json
-import os
-import subprocess
-
-from rig.programs import BUILD, ROOT, WORK, Failed, Upstream, gateway, run
+from rig.programs import BUILD, ROOT, WORK, Driven, Failed, Upstream, gateway, run
+from rig.rounds import spread, turns
 
 PYTHON = ROOT / "target" / "interop" / "venv" / "bin" / "python"
 
 # The gateway signs for its callers in Python, as the SDK does itself; the callers in Rust bring a token.
 SIGNING = ["--credentials", "aksk", "--access-key-id", "BENCHKEY"]
 SECRET = {"APIG_GATEWAY_SECRET_ACCESS_KEY": "bench-secret"}
+CALLER = {"PYTHONPATH": str(WORK / "python"), "no_proxy": "*"}
 
 
 def prepare():
@@ -19,48 +16,9 @@ def prepare():
     run(ROOT / "interop" / "clients" / "python" / "prepare", WORK / "python")
 
 
-class Caller:
-    """A caller's program: warm when it is there, measured by `go`."""
-
-    def __init__(self, command, calls):
-        self.command = [*map(str, command), str(calls)]
-
-    def __enter__(self):
-        environment = {**os.environ, "PYTHONPATH": str(WORK / "python"), "no_proxy": "*"}
-        self.process = subprocess.Popen(self.command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, start_new_session=True)
-        try:
-            self.line()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
-
-    def line(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed(f"{' '.join(self.command)}: exit code {self.process.wait()}")
-        return line
-
-    def go(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return json.loads(self.line())
-
-
 def measure(command, calls, upstream, program):
     """What the caller saw, and the processor time of the gateway between, if there is one."""
-    with Caller(command, calls) as caller:
+    with Driven([*command, calls], CALLER) as caller:
         count, cpu = upstream.count(), program.cpu() if program else 0
         seen = caller.go()
         cpu = program.cpu() - cpu if program else 0
@@ -71,7 +29,6 @@ def measure(command, calls, upstream, program):
 
 def direct(scale):
     """Each way in turn, one call after the other."""
-    from rig.parts import spread, turns
     prepare()
     with Upstream() as upstream, gateway(upstream, name="gateway that signs", flags=SIGNING, env=SECRET) as signing, \
             gateway(upstream) as passing:

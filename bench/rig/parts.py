@@ -1,13 +1,13 @@
 """The parts of the bench: each measures one thing, in rounds that take turns, and returns what it saw as data."""
 
 import contextlib
-import statistics
 import subprocess
 import time
 
 from rig.callers import direct
 from rig.programs import BUILD, ROOT, Failed, Load, Upstream, envoy, envoy_binary, floor, gateway, measure
 from rig.programs import plain, say
+from rig.rounds import ratios, spread, turns
 
 # In flight: connections, calls at once on each.
 LOADS = {"1": (1, 1), "16": (8, 2), "128": (8, 16)}
@@ -25,23 +25,6 @@ class Scale:
         self.calls = 100_000 if quick else 1_000_000
         self.warm_up = 300 if quick else 2000
         self.direct = 1000 if quick else 10_000
-
-
-def turns(items, rounds):
-    """Each round has every item, and each begins with another one."""
-    items = list(items)
-    for number in range(rounds):
-        at = number % len(items)
-        yield from items[at:] + items[:at]
-
-
-def spread(values):
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
-
-
-def ratios(ours, theirs):
-    """Round by round: what disturbs the machine for a while disturbs both."""
-    return spread([one / other for one, other in zip(ours, theirs, strict=True)])
 
 
 def summary(runs):

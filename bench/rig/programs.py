@@ -250,26 +250,15 @@ def envoy(upstream):
     return Program("Envoy", command, port)
 
 
-class Load:
-    """One run of the load generator: connected and warm when it is there, measured by `measure`."""
+class Driven:
+    """A program that makes calls: connected and warm when it is there, and told by a line to make those that are measured."""
 
-    def __init__(self, program, connections=1, streams=1, warm_up=0, calls=None, seconds=None, domains=1, expect=0,
-                 details=False, tls=False):
-        command = [BUILD / "release" / "load", program.address, "--connections", connections, "--streams", streams,
-                   "--warm-up", warm_up, "--domains", domains, "--expect", expect]
-        if calls is not None:
-            command += ["--calls", calls]
-        if seconds is not None:
-            command += ["--seconds", seconds]
-        if details:
-            command += ["--details"]
-        if tls:
-            command += ["--ca", WORK / "files" / "ca.pem"]
-        self.program = program
+    def __init__(self, command, env=None):
         self.command = [str(part) for part in command]
+        self.env = {**os.environ, **(env or {})}
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(self.command, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
             self.line()
@@ -292,14 +281,39 @@ class Load:
     def line(self):
         line = self.process.stdout.readline()
         if not line:
-            self.program.check()
-            raise Failed(f"load on {self.program.name}: {self.process.stderr.read().strip()}")
+            raise Failed(f"{' '.join(self.command)}: {self.process.stderr.read().strip()}")
         return line
 
     def go(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return json.loads(self.line())
+
+
+class Load(Driven):
+    """One run of the load generator, measured by `measure`."""
+
+    def __init__(self, program, connections=1, streams=1, warm_up=0, calls=None, seconds=None, domains=1, expect=0,
+                 details=False, tls=False):
+        command = [BUILD / "release" / "load", program.address, "--connections", connections, "--streams", streams,
+                   "--warm-up", warm_up, "--domains", domains, "--expect", expect]
+        if calls is not None:
+            command += ["--calls", calls]
+        if seconds is not None:
+            command += ["--seconds", seconds]
+        if details:
+            command += ["--details"]
+        if tls:
+            command += ["--ca", WORK / "files" / "ca.pem"]
+        super().__init__(command)
+        self.program = program
+
+    def line(self):
+        try:
+            return super().line()
+        except Failed:
+            self.program.check()
+            raise
 
 
 def measure(program, upstream, **options):
