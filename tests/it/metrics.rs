@@ -94,23 +94,27 @@ async fn the_rate_limit_shows_delays_and_rejections() {
     let gateway = Gateway::facing(cloud.address).with("max-requests-per-second", "1").start().await;
     let caller = gateway.caller().await;
     caller.attach(on_certificate(1)).await.unwrap();
+    // Two seconds' worth of calls at once: some wait, however busy the machine is.
+    let calls = [3, 4, 5].map(|certificate| {
+        let caller = caller.clone();
+        tokio::spawn(async move { caller.attach(on_certificate(certificate)).await })
+    });
+    let is_seen = async { while value(&gateway.admin("/metrics").await.1, "apig_gateway_rate_limit_waiting") < 1.0 {} };
+    soon(is_seen).await;
     let mut hurried = Request::new(on_certificate(2));
     hurried.metadata_mut().insert("x-auth-token", "t".parse().unwrap());
     hurried.set_timeout(std::time::Duration::from_millis(300));
     assert_eq!(failed(caller.send(hurried).await).verdict().1, "OVERLOADED");
-    let waiting = {
-        let caller = caller.clone();
-        tokio::spawn(async move { caller.attach(on_certificate(3)).await })
-    };
-    gateway.shows("apig_gateway_rate_limit_waiting 1\n").await;
-    soon(waiting).await.unwrap().unwrap();
-    let text = gateway.admin("/metrics").await.1;
-    for result in ["delayed", "rejected"] {
-        let series = format!("apig_gateway_rate_limited_total{{result=\"{result}\"}}");
-        assert!((value(&text, &series) - 1.0).abs() < f64::EPSILON, "{text}");
+    for call in calls {
+        soon(call).await.unwrap().unwrap();
     }
-    let delay = value(&text, "apig_gateway_rate_limit_delay_seconds_total");
-    assert!(delay > 0.0 && delay <= 1.0, "{delay}");
+    let text = gateway.admin("/metrics").await.1;
+    let limited = |result| value(&text, &format!("apig_gateway_rate_limited_total{{result=\"{result}\"}}"));
+    // The first of them may have found its slot free.
+    assert!((2.0..=3.0).contains(&limited("delayed")), "{text}");
+    assert!((limited("rejected") - 1.0).abs() < f64::EPSILON, "{text}");
+    assert!(value(&text, "apig_gateway_rate_limit_waiting").abs() < f64::EPSILON, "{text}");
+    assert!(value(&text, "apig_gateway_rate_limit_delay_seconds_total") > 0.0, "{text}");
 }
 
 #[tokio::test]
