@@ -135,6 +135,8 @@ EXPECTED = [
     ("docs/observe.md", ["grpc-health-probe", "-addr=unix:/run/apig/gateway.sock"], says(r"^status: SERVING$")),
     ("docs/observe.md", ["grpc-health-probe", "-tls-client-cert"], says(r"^status: SERVING$")),
     ("docs/observe.md", ["grpcurl", "grpc.health.v1.Health/Check"], says(r'"status": "SERVING"')),
+    ("docs/observe.md", ["ENDPOINT=http://collector:4318", "serve"], SERVES),
+    ("docs/observe.md", ["ENDPOINT=http://collector:4317", "serve"], SERVES),
     ("docs/performance.md", ["ghz", "127.0.0.1:50051"], has_all_calls_ok),
     ("docs/performance.md", ["ghz", "unix:/run/apig/gateway.sock"], has_all_calls_ok),
     ("docs/performance.md", ["ghz", "--cacert"], has_all_calls_ok),
@@ -266,8 +268,8 @@ def all_commands(folder, environment):
 
 def serves(command, folder, environment):
     try:
-        # The shell becomes the program.
-        with Program(["bash", "-c", f"exec {command}"], folder, environment, TIMEOUT):
+        # The shell becomes the program; `env` takes the variables before it.
+        with Program(["bash", "-c", f"exec env {command}"], folder, environment, TIMEOUT):
             return None
     except RuntimeError as wrong:
         return str(wrong)
@@ -321,7 +323,7 @@ def main(program):
             for fault in not_elsewhere(page, commands_of_blocks(page), COMMAND, ROOT):
                 report(page, fault)
             for command in commands_of_page(page):
-                if re.match(r"apig-grpc-gateway serve\b", command):
+                if re.match(r"(?:\w+=\S+ )*apig-grpc-gateway serve\b", command):
                     report(title_of(page, command), serves(command, folder, {**plain, "PATH": path}))
 
         start("emulator", "--second-certificate", "replaces")
