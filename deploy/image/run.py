@@ -118,8 +118,10 @@ def main(root, description, program):
         found = image.start(image.command, {"APIG_GATEWAY_REGION": "cn-north-4", "APIG_GATEWAY_ADMIN_LISTEN": "off",
                                             "APIG_GATEWAY_LISTEN": f"127.0.0.1:{free_port()}", "APIG_GATEWAY_LOG_FORMAT": "json"},
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        line = found.stderr.readline()
-        assert '"serving"' in line, line
+        said = []
+        while not any('"serving"' in line for line in said):
+            said.append(found.stderr.readline())
+            assert said[-1], said
         os.kill(inside(found), signal.SIGTERM)
         assert found.wait(TIMEOUT) == 0
 
