@@ -167,7 +167,7 @@ async fn missing(method: Method) -> Response {
     }
 }
 
-/// Whether a query has this parameter, whatever its value.
+/// Whether a query has this parameter, with any value or none.
 fn has(query: Option<&str>, name: &str) -> bool {
     query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some(name)))
 }

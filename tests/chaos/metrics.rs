@@ -59,7 +59,7 @@ impl Metrics {
                 }
             }
         }
-        // A call without a valid message, whose caller has left, may have no line of its own.
+        // A call without a valid message may have no line of its own, if its caller has left.
         let suppressed = self.counter("apig_gateway_audit_lines_suppressed_total");
         let of = |counts: &Counts, code: &str| counts.get(code).copied().unwrap_or_default();
         let names: BTreeSet<_> = told.keys().chain(expected.keys()).collect();
